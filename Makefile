@@ -1,0 +1,67 @@
+# heatperf. `make help` lists what there is; docs and README say why.
+#
+# Environments are kept by stamp files that depend on the pinned requirements: a second run does nothing.
+# PYTHON=... chooses the interpreter (>= 3.11; default: the newest found), ARGS=... goes to the program of the target.
+
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+export PYTHON
+
+ARGS ?=
+PEER ?= heatperf
+VENV := .venv/.installed
+PEERS := .peers/heat-27/.installed .peers/keystone/.installed .peers/client/.installed
+
+.PHONY: help venv peers system serve test lint conformance clean distclean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make serve         development server on loopback; no root, compiler or broker (ARGS=\"--bind 127.0.0.1:9000\")"
+	@echo "make test          lint and every layer of tests, with a real broker, Keystone and heat-engine (ARGS=tests/unit)"
+	@echo "make lint          ruff and mypy"
+	@echo "make conformance   score against upstream's recorded answers (ARGS=\"--variants base,debug\", PEER=upstream)"
+	@echo "make venv          .venv, the project and its test tools"
+	@echo "make peers         .peers/*, the software it is tested against"
+	@echo "make clean         caches and build products; make distclean also removes .venv and .peers"
+
+venv: $(VENV)
+
+peers: $(PEERS)
+
+system:
+	@tools/system-packages
+
+serve: $(VENV)
+	@.venv/bin/heatperf serve --dev --workers auto $(ARGS)
+
+# System packages first (venv and headers come from there), then all environments, two at a time.
+test: system
+	@$(MAKE) -j2 venv peers
+	@$(MAKE) lint
+	@.venv/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+
+conformance: system
+	@$(MAKE) -j2 venv peers
+	@.venv/bin/python tests/conformance/run.py --peer $(PEER) $(ARGS)
+
+clean:
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	@find . -name __pycache__ -not -path './.venv/*' -not -path './.peers/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	@rm -rf .venv .peers
+
+# Editable, so that a change to the code needs no installation; without isolation, so that it needs no network.
+$(VENV): requirements/heatperf.txt requirements/test.txt pyproject.toml tools/make-venv
+	@tools/make-venv .venv requirements/heatperf.txt requirements/test.txt
+	@.venv/bin/python -m pip install --quiet --no-input --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.peers/%/.installed: requirements/%.txt tools/make-venv
+	@mkdir -p .peers
+	@tools/make-venv .peers/$* requirements/$*.txt
+	@touch $@

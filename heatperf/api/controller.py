@@ -1,0 +1,111 @@
+"""What every controller shares: its collaborators, and the checks between the router and an action.
+
+An action is a method ``(self, request, **arguments)``; ``arguments`` are the path's variables and ``body`` if the
+request had one. It returns data for the answer, or raises a webob.exc answer. The decorators check in upstream's
+order: project in the path, policy, and only then whether the arguments fit.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ClassVar
+
+import webob.exc
+
+from heatperf.api.identity import Identity
+from heatperf.errors import heat
+
+Action = Callable[..., Any]
+
+
+class Services:
+    """What controllers need from the rest of the worker.
+
+    :param conf: parsed configuration
+    :param engine: EngineClient
+    :param policy: policy.enforcer.Policy
+    """
+
+    def __init__(self, conf: Any, engine: Any, policy: Any) -> None:
+        self.conf = conf
+        self.engine = engine
+        self.policy = policy
+        #: pool of native threads for template_url downloads; set when the worker starts
+        self.fetch_pool: Any = None
+
+    def start(self, loop: Any) -> None:
+        """Make the worker's own parts: called after the fork."""
+        settings = self.conf.heatperf
+        self.fetch_pool = loop.pool("fetch", settings.fetch_concurrency, settings.fetch_concurrency * 4)
+
+    def stop(self) -> None:
+        """Release the worker's own parts: called after the drain."""
+        if self.fetch_pool is not None:
+            self.fetch_pool.stop()
+
+
+class Controller:
+    """Base of the API's controllers; ``scope`` is the first half of its policy rules' names."""
+
+    scope: ClassVar[str] = ""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.engine = services.engine
+
+    def enforce(self, request: Any, action: str) -> None:
+        """Hold the caller against the policy rule ``scope:action``.
+
+        :raises heat.Forbidden: the rule says no
+        """
+        rule = f"{self.scope}:{action}"
+        if not self.services.policy.allowed(request.context, rule, {"project_id": request.context.project_id}):
+            raise heat.Forbidden(action=rule)
+
+
+def _same_project(request: Any, tenant_id: str) -> bool:
+    context = request.context
+    return context.project_id == tenant_id or bool(context.is_admin and context.project_id)
+
+
+def policed(action: Action) -> Action:
+    """Let only callers of the project in the path (or an administrator) through, and only if the policy agrees."""
+
+    @wraps(action)
+    def checked(self: Controller, request: Any, tenant_id: str, **arguments: Any) -> Any:
+        if not _same_project(request, tenant_id):
+            raise webob.exc.HTTPForbidden()
+        self.enforce(request, action.__name__)
+        return action(self, request, **arguments)
+
+    return checked
+
+
+def in_project(action: Action) -> Action:
+    """Let only callers of the project in the path (or an administrator) through; the action asks the policy itself."""
+
+    @wraps(action)
+    def checked(self: Controller, request: Any, tenant_id: str, **arguments: Any) -> Any:
+        if request.context.project_id != tenant_id and not request.context.is_admin:
+            raise webob.exc.HTTPForbidden()
+        return action(self, request, **arguments)
+
+    return checked
+
+
+def with_identity(action: Action) -> Action:
+    """Give the action one stack identity in place of the path's stack_name and stack_id.
+
+    The project is the caller's, not the path's: an administrator is redirected to paths of other projects.
+    """
+
+    @wraps(action)
+    def identified(self: Controller, request: Any, stack_name: str, stack_id: str, **arguments: Any) -> Any:
+        identity = Identity(request.context.project_id, stack_name, stack_id)
+        return action(self, request, identity.to_wire(), **arguments)
+
+    return identified
+
+
+def on_stack(action: Action) -> Action:
+    """``policed`` and ``with_identity``: what nearly every action on one stack needs."""
+    return policed(with_identity(action))

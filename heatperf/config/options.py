@@ -1,0 +1,381 @@
+"""Every option of this server, declared once, with the names heat.conf has always had.
+
+In: nothing. Out: ``OPTIONS`` (group -> options, ours), ``register(conf)`` (ours and those of the OpenStack libraries
+that an API server reads) and ``list_opts()`` for oslo.config's own tools. Raises nothing; runs before the fork.
+
+The groups [heat_api] and [eventlet_opts] went away upstream together with the eventlet server (25.0.0). Deployment
+tools still render them and old files hold them, some in their even older place, [DEFAULT]; hence ``deprecated_group``.
+"""
+
+import copy
+import socket
+
+from keystoneauth1 import loading
+from keystonemiddleware import audit
+from keystonemiddleware import opts as keystone_opts
+from oslo_concurrency import opts as concurrency_opts
+from oslo_config import cfg, types
+from oslo_log import _options as log_options
+from oslo_log import log
+from oslo_messaging import opts as messaging_opts
+from oslo_messaging._metrics import client as messaging_metrics
+from oslo_messaging._tracing import client as messaging_tracing
+from oslo_middleware import opts as middleware_opts
+from oslo_policy import opts as policy_opts
+from oslo_reports import opts as reports_opts
+from osprofiler import opts as profiler_opts
+
+Groups = list[tuple[str | None, list[cfg.Opt]]]
+
+AUTHTOKEN = "keystone_authtoken"
+
+_API: list[cfg.Opt] = [
+    cfg.HostAddressOpt(
+        "bind_host",
+        default="0.0.0.0",  # noqa: S104 - the published default of heat-api; an API server is meant to be reached
+        deprecated_group="DEFAULT",
+        help="Address to listen on. The default takes every IPv4 interface; '::' adds IPv6. Choose the internal address"
+        " if a load balancer on another interface is the only intended caller.",
+    ),
+    cfg.PortOpt(
+        "bind_port",
+        default=8004,
+        deprecated_group="DEFAULT",
+        help="TCP port to listen on. The catalog of Keystone names this port, so change both together.",
+    ),
+    cfg.IntOpt(
+        "backlog",
+        default=4096,
+        min=1,
+        deprecated_group="DEFAULT",
+        help="Connections the kernel holds for us while every worker is busy. Larger rides out bursts, smaller refuses"
+        " sooner so that a load balancer can go elsewhere. The kernel caps it at net.core.somaxconn.",
+    ),
+    cfg.StrOpt(
+        "cert_file",
+        deprecated_group="DEFAULT",
+        help="PEM file with the server certificate and its chain. Setting it (with key_file) turns TLS on; plain HTTP"
+        " is never served on a port that was meant to be TLS.",
+    ),
+    cfg.StrOpt(
+        "key_file",
+        deprecated_group="DEFAULT",
+        help="PEM file with the private key of cert_file, without a passphrase: nobody is there to type it when a"
+        " worker starts at night.",
+    ),
+    cfg.IntOpt(
+        "workers",
+        default=0,
+        min=0,
+        deprecated_group="DEFAULT",
+        help="Worker processes. 0 means one per usable CPU, where affinity, cgroup quota and memory decide what is"
+        " usable. A worker waits for hundreds of engine calls at once, so more workers than CPUs cost memory and broker"
+        " connections and gain nothing.",
+    ),
+    cfg.IntOpt(
+        "max_header_line",
+        default=16384,
+        min=256,
+        deprecated_group="DEFAULT",
+        help="Longest accepted header line in bytes. PKI and JWS tokens with many roles need room; each connection may"
+        " hold this much before it is authenticated, so do not raise it without need.",
+    ),
+    cfg.IntOpt(
+        "tcp_keepidle",
+        default=600,
+        min=1,
+        deprecated_group="DEFAULT",
+        help="Seconds a connection may be silent before the kernel probes whether the peer still exists. Shorter frees"
+        " resources of vanished clients sooner, longer saves packets. Stay below the idle timeout of firewalls.",
+    ),
+]
+
+_CONNECTIONS: list[cfg.Opt] = [
+    cfg.BoolOpt(
+        "wsgi_keep_alive",
+        default=True,
+        deprecated_group="DEFAULT",
+        help="Keep a connection open for the client's next request. False costs a TCP (and TLS) handshake per request;"
+        " it only helps a balancer that cannot spread kept connections.",
+    ),
+    cfg.IntOpt(
+        "client_socket_timeout",
+        default=900,
+        min=0,
+        deprecated_group="DEFAULT",
+        help="Seconds a kept connection may be idle before we close it; 0 waits for ever. Keep it above the idle"
+        " timeout of the load balancer, else a request may meet a connection that is just being closed.",
+    ),
+]
+
+_PASTE: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "flavor",
+        help="Which pipeline of the paste file to run: standalone (password per request), custombackend, noauth (trusts"
+        " everybody: tests only), or nothing for Keystone tokens.",
+    ),
+    cfg.StrOpt(
+        "api_paste_config",
+        default="api-paste.ini",
+        help="Paste file with the pipelines, absolute or searched beside the configuration files, then in ~/.heat, ~,"
+        " /etc/heat and /etc.",
+    ),
+]
+
+_DEFAULT: list[cfg.Opt] = [
+    cfg.IntOpt(
+        "max_json_body_size",
+        default=1048576,
+        min=0,
+        help="Largest JSON request body in bytes. Templates travel inside it together with their files, so it must"
+        " exceed max_template_size; each request in flight may hold this much memory in a worker.",
+    ),
+    cfg.IntOpt(
+        "max_template_size",
+        default=524288,
+        min=0,
+        help="Largest template in bytes, sent or fetched. Parsing time grows with it, and the engine has the same"
+        " limit: keep both at one value.",
+    ),
+    cfg.FloatOpt(
+        "template_fetch_timeout",
+        default=60,
+        min=0,
+        help="Seconds a template_url may take to answer. The caller waits as long, so stay below the timeout of the"
+        " load balancer.",
+    ),
+    cfg.IntOpt(
+        "client_retry_limit",
+        default=2,
+        min=0,
+        help="How often a connection to another OpenStack service is tried again. More hides short outages, and makes"
+        " callers wait longer during real ones.",
+    ),
+    cfg.StrOpt(
+        "host",
+        default=socket.gethostname(),
+        sample_default="<hostname>",
+        help="Name of this node. The API only signs its profiling traces with it; the engine names its queue after it,"
+        " so a shared file should hold what the engine needs.",
+    ),
+]
+
+_AUTH_PASSWORD: list[cfg.Opt] = [
+    cfg.BoolOpt(
+        "multi_cloud",
+        default=False,
+        help="Let each request name the Keystone to ask, in X-Auth-Url (pipelines with authpassword only). Opens the"
+        " server to more than one cloud, limited to allowed_auth_uris.",
+    ),
+    cfg.ListOpt(
+        "allowed_auth_uris",
+        item_type=types.URI(schemes=["http", "https"]),
+        default=[],
+        help="The Keystone endpoints a request may name when multi_cloud is on. Passwords of callers are sent there, so"
+        " list only what you trust; at least one is needed.",
+    ),
+]
+
+_REVISION: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "heat_revision",
+        default="unknown",
+        help="Text shown as the API's revision by build_info. Deployment tools write the build here; nothing depends on"
+        " it.",
+    ),
+]
+
+_NOAUTH: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "token_response",
+        default="",
+        help="JSON file with the token body that the noauth pipeline pretends to have got from Keystone. Empty passes"
+        " no token body, and resources that need the catalog will fail.",
+    ),
+]
+
+_HEATPERF: list[cfg.Opt] = [
+    cfg.FloatOpt(
+        "drain_timeout",
+        default=30,
+        min=0,
+        help="Seconds a stopping worker may take to answer what it has accepted. Longer loses fewer requests, shorter"
+        " restarts faster; stay below the grace period of the service manager (systemd, Kubernetes).",
+    ),
+    cfg.FloatOpt(
+        "header_timeout",
+        default=30,
+        min=1,
+        help="Seconds a client has to send the request line and all headers. Short stops clients that hold connections"
+        " by sending slowly, long is kind to bad networks.",
+    ),
+    cfg.FloatOpt(
+        "body_timeout",
+        default=120,
+        min=1,
+        help="Seconds a client has to send the request body. Large templates on thin lines need it; a buffer is held"
+        " meanwhile.",
+    ),
+    cfg.IntOpt(
+        "rpc_concurrency",
+        default=256,
+        min=1,
+        help="Calls to heat-engine in flight per worker. Each holds one native thread while it waits; the engine"
+        " answers no faster for being asked more at once.",
+    ),
+    cfg.IntOpt(
+        "rpc_queue",
+        default=256,
+        min=0,
+        help="Requests per worker that may wait for a free RPC slot. Beyond, callers get 503 with Retry-After at once"
+        " instead of a timeout later.",
+    ),
+    cfg.IntOpt(
+        "auth_concurrency",
+        default=16,
+        min=1,
+        help="Token validations in flight per worker that need Keystone; cached tokens need none. It bounds what a"
+        " flood of unknown tokens can do to Keystone.",
+    ),
+    cfg.IntOpt(
+        "auth_queue",
+        default=256,
+        min=0,
+        help="Requests per worker that may wait for a token validation before callers get 503. Raise it if Keystone is"
+        " slow and restarts empty the token cache.",
+    ),
+    cfg.IntOpt(
+        "filter_concurrency",
+        default=64,
+        min=1,
+        help="Requests per worker that may be inside filters of the paste file which this server does not know. Each"
+        " holds a native thread for the whole request.",
+    ),
+    cfg.IntOpt(
+        "filter_queue",
+        default=256,
+        min=0,
+        help="Requests per worker that may wait to enter such a filter before callers get 503.",
+    ),
+    cfg.IntOpt(
+        "fetch_concurrency",
+        default=8,
+        min=1,
+        help="template_url downloads in flight per worker. Each may last template_fetch_timeout and hold"
+        " max_template_size bytes.",
+    ),
+    cfg.BoolOpt(
+        "access_log",
+        default=True,
+        help="Log one line per request. It costs some CPU and disk; a load balancer in front may already do it.",
+    ),
+]
+
+
+def _tls_client(subject: str, inherited: bool) -> list[cfg.Opt]:
+    """The TLS options of outgoing connections, once as the baseline and once per service.
+
+    :param subject: whom the connections go to
+    :param inherited: True for a per-service group, where an unset option means the value of [clients]
+    """
+    unset = " Unset means the value of [clients]." if inherited else ""
+    return [
+        cfg.StrOpt(
+            "ca_file",
+            help=f"PEM file of the authorities that sign certificates of {subject}. Without it the system's are used,"
+            f" which trusts every public authority.{unset}",
+        ),
+        cfg.StrOpt("cert_file", help=f"PEM file of our certificate, if {subject} ask clients for one.{unset}"),
+        cfg.StrOpt("key_file", help=f"PEM file of the private key of that certificate.{unset}"),
+        cfg.BoolOpt(
+            "insecure",
+            default=None if inherited else False,
+            help=f"Accept any certificate from {subject}. Anyone in between can then read passwords and tokens: for"
+            f" tests only.{unset}",
+        ),
+    ]
+
+
+_CLIENTS_KEYSTONE: list[cfg.Opt] = [
+    *_tls_client("Keystone", inherited=True),
+    cfg.URIOpt(
+        "auth_uri",
+        schemes=["http", "https"],
+        help="Keystone's URL without a version, as instances and software deployments shall use it. It is discovered"
+        " once when first needed; unset means www_authenticate_uri of [keystone_authtoken], without discovery.",
+    ),
+]
+
+OPTIONS: dict[str | None, list[cfg.Opt]] = {
+    None: _DEFAULT,
+    "heatperf": _HEATPERF,
+    "heat_api": _API,
+    "eventlet_opts": _CONNECTIONS,
+    "paste_deploy": _PASTE,
+    "auth_password": _AUTH_PASSWORD,
+    "noauth": _NOAUTH,
+    "revision": _REVISION,
+    "clients": _tls_client("other OpenStack services", inherited=False),
+    "clients_keystone": _CLIENTS_KEYSTONE,
+}
+
+
+def list_opts() -> Groups:
+    """Our options, and those of the password plugin in [keystone_authtoken], which no library lists.
+
+    Entry point ``oslo.config.opts: heatperf``; the sample generator calls it.
+    """
+    groups: Groups = [(group, copy.deepcopy(opts)) for group, opts in OPTIONS.items()]
+    groups.append((AUTHTOKEN, loading.get_auth_plugin_conf_options("password")))
+    return groups
+
+
+def library_opts() -> Groups:
+    """Options of the OpenStack libraries that a start of this server reads.
+
+    Call :func:`heatperf.config.load.set_library_defaults` first, as it changes defaults in place.
+    """
+    groups: Groups = []
+    for listing in (
+        messaging_opts.list_opts,
+        policy_opts.list_opts,
+        middleware_opts.list_opts_cors,
+        middleware_opts.list_opts_http_proxy_to_wsgi,
+        middleware_opts.list_opts_healthcheck,
+        middleware_opts.list_opts_sizelimit,
+        keystone_opts.list_auth_token_opts,
+        audit.list_opts,
+        profiler_opts.list_opts,
+        reports_opts.list_opts,
+        concurrency_opts.list_opts,
+    ):
+        groups.extend((group, list(opts)) for group, opts in listing())
+    groups.append(("oslo_messaging_metrics", messaging_metrics.oslo_messaging_metrics))
+    groups.append(("oslo_messaging_tracing", messaging_tracing.oslo_messaging_tracing))
+    return groups
+
+
+def register_logging(conf: cfg.ConfigOpts) -> None:
+    """Register oslo.log's options; must happen before parsing, as some are command line flags."""
+    log.register_options(conf)
+    conf.register_opts(log_options.versionutils.deprecated_opts)
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Register every option but those of oslo.log and of the Keystone plugin (whose name the files decide)."""
+    for group, opts in (*OPTIONS.items(), *library_opts()):
+        conf.register_opts(opts, group=None if group == "DEFAULT" else group)
+
+
+def registered(conf: cfg.ConfigOpts) -> list[tuple[str | None, cfg.Opt]]:
+    """All options that ``conf`` knows, [DEFAULT] first, then by group and name; None stands for [DEFAULT].
+
+    oslo.config offers no public way from a registered name to its Opt, which knows secrecy, type and deprecated names.
+    """
+    found: list[tuple[str | None, cfg.Opt]] = [(None, info["opt"]) for info in conf._opts.values()]
+    for name, group in conf._groups.items():
+        found.extend((name, info["opt"]) for info in group._opts.values())
+    # These are instructions for parsing, which no file can set.
+    parsing = ("config_file", "config_dir", "config_source", "shell_completion")
+    found = [(group, opt) for group, opt in found if group or opt.dest not in parsing]
+    return sorted(found, key=lambda pair: (pair[0] or "", pair[1].dest))

@@ -1,0 +1,175 @@
+"""The interface between a worker and the thing it waits on, and the limits of the HTTP layer.
+
+Nothing here imports a loop: the supervisor reads HttpLimits before any loop exists. Everything else in heatperf that
+must wait does it through these Protocols, so that one test suite runs on every loop. "Loop thread" is the worker's
+main thread; "greenlet" is whatever the loop parks. A function that "must not park" runs inside the loop itself.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from socket import socket
+from typing import Any, Protocol
+
+INFINITE = float("inf")
+
+
+@dataclass(frozen=True)
+class HttpLimits:
+    """What a client may make a worker hold, and for how long. Sizes in bytes, times in seconds."""
+
+    # Upstream's eventlet_opts let a request line grow with max_header_line; uWSGI behind stock Heat runs with 64 KiB
+    # for the whole head. 50 000 leaves room for the longest ?filters= lists seen and still bounds the buffer.
+    max_request_line: int = 50_000
+    # heat.conf [heat_api] max_header_line: 16384, raised there for tokens with large catalogs.
+    max_header_line: int = 16_384
+    # Four of the largest lines: a user token and a service token of PKI size, and ordinary headers beside them.
+    max_header_bytes: int = 65_536
+    # nginx and Apache stop at 100; a proxy chain adds a dozen.
+    max_headers: int = 200
+    # A body up to this many bytes is buffered before the application runs. Heat refuses JSON above
+    # max_json_body_size (1 MiB), so a little more lets Heat itself say so.
+    max_body: int = 1_114_112
+    # From the first byte of a head to its last: Apache's RequestReadTimeout grants 20 to 40 seconds.
+    header_deadline: float = 30.0
+    # From the end of the head to the end of the body: 1 MiB at 20 kB/s.
+    body_deadline: float = 60.0
+    # Without any progress of the client reading its answer; a dead peer must not keep a large answer in memory.
+    send_timeout: float = 60.0
+    # heat.conf [eventlet_opts] client_socket_timeout: 900. Also the wait for the first byte.
+    idle_timeout: float = 900.0
+    # How long the rest of a refused body is read and thrown away so that the client gets to see the answer;
+    # closing earlier sends a reset that destroys it in flight (RFC 9112 9.6). nginx: lingering_timeout 5 s.
+    linger_timeout: float = 5.0
+    # heat.conf [eventlet_opts] wsgi_keep_alive.
+    keep_alive: bool = True
+
+
+class Interrupted(Exception):
+    """A parked ``Stream.recv`` was told to give up because the worker drains."""
+
+
+class Handle(Protocol):
+    def cancel(self) -> None:
+        """Undo a ``call_later`` that has not run; later calls do nothing."""
+
+
+class Waiter(Protocol):
+    """One greenlet waits, one party wakes it."""
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """Park the calling greenlet.
+
+        :param timeout: seconds, None for ever
+        :returns: what ``wake`` was given
+        :raises TimeoutError: nothing came in time; a later wake is ignored
+        :raises Exception: what ``throw`` was given
+        """
+
+    def wake(self, value: Any = None) -> None:
+        """End the wait, from any thread. Only the first wake or throw counts."""
+
+    def throw(self, error: BaseException) -> None:
+        """End the wait with an exception, from any thread."""
+
+
+class Pool(Protocol):
+    """Native threads for calls that block, with a bounded queue."""
+
+    name: str
+    threads: int
+    queue_limit: int
+
+    def run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Run in a native thread under a copy of the caller's contextvars; the calling greenlet parks.
+
+        :raises Overloaded: all threads busy and the queue full
+        """
+
+    def stop(self) -> None:
+        """Let the threads end once the queue is empty."""
+
+
+class Stream(Protocol):
+    """One accepted connection as the HTTP layer sees it. Used on the loop thread only.
+
+    ``deadline`` is a moment of time.monotonic(): a recv still parked then raises TimeoutError (within a quarter of a
+    second). A send gives up after ``send_timeout`` seconds without progress.
+    """
+
+    deadline: float
+    send_timeout: float
+    peer: tuple[str, str]
+    local: tuple[str, str]
+    scheme: str
+
+    def start(self) -> None:
+        """Do what must precede the first byte (TLS handshake), under ``deadline``."""
+
+    def recv(self, size: int, wait_first: bool = False) -> bytes:
+        """Bytes from the client, b"" at its end.
+
+        :param wait_first: expect nothing to be there yet, so do not waste a system call on looking
+        :raises OSError, TimeoutError, Interrupted:
+        """
+
+    def recv_ready(self, size: int) -> bytes:
+        """Bytes that have already arrived, b"" if none; never parks."""
+
+    def send_all(self, data: bytes) -> None: ...
+
+    def shutdown_write(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def interrupt(self) -> None:
+        """Make a parked recv raise Interrupted."""
+
+
+Handler = Callable[[Stream], None]
+
+
+class Loop(Protocol):
+    """One per worker, made after the fork on the thread that runs it."""
+
+    name: str
+
+    def spawn(self, function: Callable[..., Any], /, *args: Any) -> Any:
+        """Start a greenlet with a copy of the caller's contextvars; an exception that escapes it is logged."""
+
+    def call_soon_threadsafe(self, function: Callable[..., Any], /, *args: Any) -> None:
+        """From any thread: run inside the loop soon. The function must not park."""
+
+    def call_later(self, seconds: float, function: Callable[..., Any], /, *args: Any) -> Handle:
+        """Run in a greenlet of its own after a while."""
+
+    def waiter(self) -> Waiter: ...
+
+    def sleep(self, seconds: float) -> None:
+        """Park the calling greenlet."""
+
+    def pool(self, name: str, threads: int, queue_limit: int) -> Pool: ...
+
+    def run_on_loop(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """From a native thread: run in a new greenlet under a copy of the caller's contextvars; blocks that thread."""
+
+    def in_loop_thread(self) -> bool: ...
+
+    def on_signal(self, signum: int, callback: Callable[[], Any]) -> None:
+        """Run callback in a greenlet when the signal arrives; the handler itself only writes a byte."""
+
+    def on_readable(self, fd: int, callback: Callable[[], Any]) -> Handle:
+        """Run callback in a greenlet, once, when the descriptor is readable or at its end."""
+
+    def serve(self, listener: socket, handler: Handler, ssl_context: ssl.SSLContext | None = None) -> None:
+        """Accept from now on; handler runs in a greenlet per connection and must close the stream."""
+
+    def stop_accepting(self) -> None:
+        """Take what the kernel has already queued, then close the listeners (this process's copies)."""
+
+    def run(self) -> None:
+        """Block until ``stop``."""
+
+    def stop(self) -> None: ...

@@ -1,0 +1,350 @@
+"""Bytes to requests: HTTP/1.1 framing and limits, without any I/O.
+
+Comes in: whatever the socket delivered, through ``RequestReader.receive``. Goes out: one complete Request at a time;
+bytes that belong to the next one stay inside until receive is called again. Raises ProtocolError with the status to
+answer; the connection is of no use afterwards. Loop thread; one reader per connection.
+
+llhttp (through httptools, strict as it comes) does the parsing. It is fed so that no piece ever reaches past the end
+of a head or of a body, which gives exact message boundaries without reading its position:
+
+* a head is fed up to CRLFCRLF, a body of known length up to that length;
+* a chunked body, trailers included, can only end with CRLFCRLF too (RFC 9112 7.1), so it is fed from one such place to
+  the next until llhttp says that it is complete.
+
+The request line is looked at before llhttp sees it, for two things llhttp refuses and upstream's servers pass on:
+method tokens it does not know, and bytes above 0x7f in the target.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import Any, NoReturn
+
+import httptools
+
+from heatperf.errors import HeatperfError
+from heatperf.loops.base import HttpLimits
+
+# Methods whose name has no influence on llhttp's framing. All others are shown to it as POST: CONNECT and PRI would
+# change its state, RTSP's are refused, and so is what it has never heard of.
+PLAIN_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
+TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}")  # RFC 9110 5.6.2; the length is ours
+NOT_ASCII = re.compile(rb"[\x80-\xff]")
+CRLFCRLF = b"\r\n\r\n"
+# Chunk sizes, extensions and trailers are overhead; a chunk of one byte costs five more.
+CHUNK_OVERHEAD_PER_BYTE = 8
+
+HEAD, BODY, CHUNKS = "head", "body", "chunks"
+
+
+class ProtocolError(HeatperfError):
+    """What the client sent is not acceptable HTTP; answer ``status`` and close."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class BodyTooLarge(HeatperfError):
+    """The application reads a body that the HTTP layer left unread; 413 if it escapes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The request body is larger than {limit} bytes")
+        self.limit = limit
+
+
+class UnreadBody:
+    """wsgi.input of a request whose body stays on the wire."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+
+    def _refuse(self, *args: Any) -> NoReturn:
+        raise BodyTooLarge(self._limit)
+
+    read = readline = readlines = __iter__ = __next__ = _refuse
+
+    def close(self) -> None:
+        """As files have it."""
+
+
+class Request:
+    """One request: the head, and the body unless ``unread``."""
+
+    __slots__ = ("method", "target", "version", "headers", "keep_alive", "chunked", "length", "body", "unread")
+
+    def __init__(self, method: bytes, target: bytes, version: str, headers: list[tuple[bytes, bytes]]) -> None:
+        self.method = method
+        self.target = target
+        self.version = version
+        self.headers = headers
+        self.keep_alive = True
+        self.chunked = False
+        self.length = 0
+        self.body = b""
+        self.unread = False
+
+
+class RequestReader:
+    """See the module's text. ``started`` tells a half-received request from an idle connection."""
+
+    def __init__(self, limits: HttpLimits) -> None:
+        self._limits = limits
+        self._parser = httptools.HttpRequestParser(self)
+        self._pending = b""
+        # A head that is smaller as a whole needs no look at its lines.
+        self._small_head = min(limits.max_header_line, limits.max_header_bytes)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._phase = HEAD
+        self._line_done = False
+        self._method = b""
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._request: Request | None = None
+        self._error: ProtocolError | None = None
+        self._head_bytes = 0
+        self._tail = b""
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._raw_bytes = 0
+        self._complete = False
+        self._expects = False
+
+    @property
+    def started(self) -> bool:
+        """Some of the next request has arrived."""
+        return bool(self._pending) or self._head_bytes > 0
+
+    @property
+    def in_body(self) -> bool:
+        """The head is complete and the body is being received."""
+        return self._request is not None
+
+    def take_continue(self) -> bool:
+        """True once per request that waits for 100 Continue and whose body we are going to read (RFC 9110 10.1.1)."""
+        expects, self._expects = self._expects, False
+        return expects and self._request is not None and not self._raw_bytes
+
+    def receive(self, data: bytes) -> Request | None:
+        """
+        :param data: bytes from the client; b"" to look at what is already here
+        :returns: the next complete request, or None when more bytes are needed
+        :raises ProtocolError: see the class
+        """
+        if self._pending:
+            data = self._pending + data
+            self._pending = b""
+        if self._phase is HEAD and data:
+            data = self._receive_head(data)
+        request = self._request
+        if request is None:
+            return None
+        if not self._complete and not request.unread:
+            if self._phase is BODY:
+                data = self._receive_body(data, request)
+            elif self._phase is CHUNKS:
+                data = self._receive_chunks(data, request)
+        if not self._complete and not request.unread:
+            return None
+        self._pending = data
+        if not request.unread:
+            if self._body:
+                request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            self._begin()
+        return request
+
+    # Head
+
+    def _receive_head(self, data: bytes) -> bytes:
+        if not self._line_done:
+            prepared = self._prepare_line(data)
+            if prepared is None:
+                return b""
+            data = prepared
+        piece, rest = self._split(data)
+        self._head_bytes += len(piece)
+        upgrade = self._feed(piece)
+        request = self._request
+        if len(self._target) > self._limits.max_request_line:
+            raise ProtocolError(414, "The request target is too long")
+        if self._error is not None:
+            raise self._error
+        if request is None:
+            if self._head_bytes > self._limits.max_request_line + self._limits.max_header_bytes:
+                raise ProtocolError(431, "The request head is too large")
+            return b""
+        self._finish_head(request, upgrade)
+        return rest
+
+    def _prepare_line(self, data: bytes) -> bytes | None:
+        """Hold the first line back until it is whole, note method and target, and make it palatable to llhttp."""
+        if data[0] in b"\r\n":  # RFC 9112 2.2: empty lines before a request are ignored
+            data = data.lstrip(b"\r\n")
+        end = data.find(b"\n")
+        if end < 0:
+            if len(data) > self._limits.max_request_line + 128:
+                raise ProtocolError(414, "The request line is too long")
+            space = data.find(b" ", 0, 65)
+            if not TOKEN.fullmatch(data if space < 0 else data[:space]) and data:
+                raise ProtocolError(400, "The request line does not start with a method")
+            self._pending = data
+            return None
+        space = data.find(b" ", 0, 65)
+        method = data[: max(space, 0)]
+        line = data[:end]
+        if method not in PLAIN_METHODS:
+            if not TOKEN.fullmatch(method):
+                raise ProtocolError(400, "The request line does not start with a method")
+            data = b"POST" + data[space:]
+            end += 4 - space
+        if not line.isascii():
+            line = NOT_ASCII.sub(lambda match: b"%%%02X" % match[0][0], data[:end])
+            data = line + data[end:]
+        self._method = method
+        self._line_done = True
+        return data
+
+    def _finish_head(self, request: Request, upgrade: bool) -> None:
+        limits = self._limits
+        if self._head_bytes > self._small_head or len(request.headers) > limits.max_headers:
+            self._check_headers(request.headers)
+        if request.length > limits.max_body:
+            request.unread = True
+        elif request.chunked or request.length:
+            self._phase = CHUNKS if request.chunked else BODY
+            self._tail = b""
+            if upgrade:
+                self._restart_for_body(request)
+
+    def _check_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
+        sizes = [0] + [len(name) + len(value) + 4 for name, value in headers]  # ": " and CRLF
+        if max(sizes) > self._limits.max_header_line:
+            raise ProtocolError(431, "A header line is too long")
+        if sum(sizes) > self._limits.max_header_bytes or len(headers) > self._limits.max_headers:
+            raise ProtocolError(431, "The request headers are too large")
+
+    def _restart_for_body(self, request: Request) -> None:
+        # httptools takes a request that offers an upgrade (curl --http2 does) for complete at the end of its head,
+        # and would parse the body as the next request. We never upgrade, so a fresh parser reads the body.
+        self._complete = False
+        self._parser = httptools.HttpRequestParser(self)
+        framing = b"Transfer-Encoding: chunked" if request.chunked else b"Content-Length: %d" % request.length
+        self._feed(b"POST / HTTP/1.1\r\n" + framing + CRLFCRLF)
+
+    # Body
+
+    def _receive_body(self, data: bytes, request: Request) -> bytes:
+        missing = request.length - self._raw_bytes
+        piece, rest = (data, b"") if len(data) <= missing else (data[:missing], data[missing:])
+        self._raw_bytes += len(piece)
+        self._feed(piece)
+        return rest
+
+    def _receive_chunks(self, data: bytes, request: Request) -> bytes:
+        limits = self._limits
+        while data and not self._complete:
+            piece, data = self._split(data)
+            self._raw_bytes += len(piece)
+            self._feed(piece)
+            if self._body_bytes > limits.max_body:
+                request.unread = True
+                return b""
+            overhead = self._raw_bytes - self._body_bytes
+            if overhead > limits.max_header_bytes + CHUNK_OVERHEAD_PER_BYTE * self._body_bytes:
+                raise ProtocolError(400, "The chunked body has too much overhead")
+        return data
+
+    # Feeding
+
+    def _split(self, data: bytes) -> tuple[bytes, bytes]:
+        """Cut after the first CRLFCRLF, also where it began in an earlier piece."""
+        tail = self._tail
+        end = (tail + data).find(CRLFCRLF) if tail else data.find(CRLFCRLF)
+        if end < 0:
+            self._tail = (tail + data)[-3:]
+            return data, b""
+        end += 4 - len(tail)
+        self._tail = b""
+        if end == len(data):
+            return data, b""
+        return data[:end], data[end:]
+
+    def _feed(self, piece: bytes) -> bool:
+        """Returns whether llhttp stopped for an upgrade."""
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            return True
+        except httptools.HttpParserError as exc:
+            if self._error is not None:
+                raise self._error from None
+            raise refusal(exc) from None
+        return False
+
+    # What llhttp calls
+
+    def on_url(self, url: bytes) -> None:
+        if self._request is None:
+            self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers arrive here too; nobody reads them, and they must not pass for headers (RFC 9110 6.5.1).
+        if self._request is None:
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self._request is not None:
+            return
+        version = self._parser.get_http_version()
+        request = Request(self._method, self._target, version, self._headers)
+        request.keep_alive = self._parser.should_keep_alive()
+        if version == "1.1":
+            pass
+        elif version != "1.0":
+            self._error = ProtocolError(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here")
+        hosts = 0
+        for name, value in self._headers:
+            size = len(name)
+            # Only names of these lengths matter to framing; looking at the length first spares most of the lowering.
+            if size == 4:
+                hosts += name.lower() == b"host"
+            elif size == 6:
+                if name.lower() == b"expect" and value.strip().lower() == b"100-continue":
+                    self._expects = version == "1.1"
+            elif size == 14:
+                if name.lower() == b"content-length":
+                    request.length = int(value)
+            elif size == 17 and name.lower() == b"transfer-encoding":
+                self._check_coding(request, value)
+        if hosts > 1:
+            self._error = ProtocolError(400, "There is more than one Host header")
+        self._request = request
+
+    def _check_coding(self, request: Request, value: bytes) -> None:
+        request.chunked = True
+        if request.version == "1.0":
+            # RFC 9112 6.1: faulty framing, and a favourite of request smuggling.
+            self._error = ProtocolError(400, "Transfer-Encoding does not exist in HTTP/1.0")
+        elif value.strip().lower() != b"chunked":
+            # RFC 9112 6.1: 501 for a transfer coding that is not understood.
+            self._error = ProtocolError(501, "The only transfer coding understood is chunked")
+
+    def on_body(self, data: bytes) -> None:
+        self._body.append(data)
+        self._body_bytes += len(data)
+
+    def on_message_complete(self) -> None:
+        self._complete = True
+
+
+def refusal(error: httptools.HttpParserError) -> ProtocolError:
+    """llhttp's complaint as an answer; its texts name the rule, never the client's bytes."""
+    text = ""
+    with contextlib.suppress(IndexError):
+        text = str(error.args[0])
+    if "HTTP version" in text:
+        return ProtocolError(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here")
+    return ProtocolError(400, text or "The request cannot be understood")

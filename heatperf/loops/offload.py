@@ -1,0 +1,86 @@
+"""Native threads for work that blocks: one bounded pool per purpose.
+
+Comes in: a function called from a greenlet of the loop. Goes out: its result, in that greenlet. Raises Overloaded when
+the queue is full. All bookkeeping happens on the loop thread (submission by the caller, completion through
+call_soon_threadsafe), so it needs no lock that a thread could hold while it waits for the GIL; pool threads touch only
+the SimpleQueue. Threads start one by one as work arrives, none before the first, so nothing exists before the fork.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from heatperf.errors import Overloaded
+
+if TYPE_CHECKING:
+    from heatperf.loops.base import Loop, Waiter
+
+LOG = logging.getLogger("heatperf.offload")
+
+Job = tuple[contextvars.Context, "Waiter", Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+class ThreadPool:
+    """See base.Pool. Works on any loop: it needs a Waiter and call_soon_threadsafe."""
+
+    def __init__(self, loop: Loop, name: str, threads: int, queue_limit: int) -> None:
+        """
+        :param name: for thread names and for the message of Overloaded
+        :param threads: most calls running at once, at least 1
+        :param queue_limit: calls that may wait beyond those
+        """
+        self.name = name
+        self.threads = max(1, threads)
+        self.queue_limit = max(0, queue_limit)
+        self.outstanding = 0
+        self._loop = loop
+        self._started: list[threading.Thread] = []
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._stopped = False
+
+    def run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        if self._stopped or self.outstanding >= self.threads + self.queue_limit:
+            raise Overloaded(f"The queue of blocking calls ({self.name}) is full", retry_after=1)
+        self.outstanding += 1
+        if self.outstanding > len(self._started) and len(self._started) < self.threads:
+            self._start_thread()
+        waiter = self._loop.waiter()
+        self._jobs.put((contextvars.copy_context(), waiter, function, args, kwargs))
+        return waiter.wait()
+
+    def stop(self) -> None:
+        self._stopped = True
+        for _ in self._started:
+            self._jobs.put(None)
+
+    def _start_thread(self) -> None:
+        # Daemon: a call that hangs for ever must not keep a drained worker alive.
+        name = f"{self.name}-{len(self._started)}"
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        thread.start()
+        self._started.append(thread)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            context, waiter, function, args, kwargs = job
+            error: BaseException | None = None
+            result: Any = None
+            try:
+                result = context.run(function, *args, **kwargs)
+            except BaseException as exc:  # the caller decides, in its greenlet
+                error = exc
+            self._loop.call_soon_threadsafe(self._finish, waiter, result, error)
+            # An idle thread must not keep the last call's arguments, result or traceback alive.
+            del job, context, waiter, function, args, kwargs, result, error
+
+    def _finish(self, waiter: Waiter, result: Any, error: BaseException | None) -> None:
+        self.outstanding -= 1
+        if error is None:
+            waiter.wake(result)
+        else:
+            waiter.throw(error)

@@ -1,0 +1,62 @@
+"""Build the worker's application: messaging, policy, pipeline, tracing, in heat-api's order of start.
+
+In: the parsed configuration. Out: a Pipeline (see deploy.py). Raised: ConfigurationError. Runs in the supervisor,
+before the fork; nothing here connects to anything.
+"""
+
+import logging
+from typing import Any
+
+from osprofiler import initializer, web
+
+from heatperf.context import admin_context
+from heatperf.errors import ConfigurationError
+from heatperf.pipeline.deploy import Pipeline, load_paste_app
+from heatperf.pipeline.parts import Parts
+from heatperf.policy.enforcer import Policy
+from heatperf.rpc.absent import AbsentTransport
+from heatperf.rpc.client import EngineClient, Transport
+
+LOG = logging.getLogger(__name__)
+
+NO_ENGINE = (
+    "This server runs in development mode, which has no engine yet. Start it with a configuration whose "
+    "transport_url leads to a heat-engine."
+)
+
+
+def build(conf: Any, engine: str) -> Pipeline:
+    """Return the application that workers serve.
+
+    :param engine: ``rpc`` for the engines behind transport_url, ``none`` for a server without one
+    :raises ConfigurationError: transport, policy or paste file cannot be used
+    """
+    transport = _transport(conf, engine)
+    policy = Policy(conf)
+    pipeline = load_paste_app(Parts(conf, policy, EngineClient(transport)))
+    _set_up_tracing(conf)
+    return pipeline
+
+
+def _transport(conf: Any, engine: str) -> Transport:
+    if engine == "none":
+        return AbsentTransport(NO_ENGINE)
+    if conf.transport_url == "rabbit://" and conf.get_location("transport_url").location.name == "opt_default":
+        raise ConfigurationError(
+            "it is not set, and guessing a broker on this machine would hide the mistake",
+            remedy="set transport_url = rabbit://USER:PASSWORD@HOST:5672/VHOST, the same as heat-engine's",
+            option="[DEFAULT] transport_url",
+        )
+    from heatperf.rpc.oslo import OsloTransport  # loads oslo.messaging, which a server without an engine never needs
+
+    return OsloTransport(conf)
+
+
+def _set_up_tracing(conf: Any) -> None:
+    if not conf.profiler.enabled:
+        web.disable()
+        return
+    initializer.init_from_conf(
+        conf=conf, context=admin_context().to_dict(), project="heat", service=conf.prog, host=conf.host
+    )
+    LOG.warning("Tracing is on: who knows one of [profiler] hmac_keys can have a request traced")

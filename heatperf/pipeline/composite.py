@@ -1,0 +1,55 @@
+"""The two composite factories and the application factory that api-paste.ini names.
+
+``pipeline_factory`` chooses one of its pipelines by [paste_deploy] flavor; ``app_factory`` and ``filter_factory`` are
+the generic ones whose ``heat.app_factory`` and ``heat.filter_factory`` keys name what to build.
+"""
+
+from typing import Any
+
+import paste.urlmap
+
+from heatperf.api.controller import Services
+from heatperf.api.router import Router
+from heatperf.pipeline.parts import App, Filter, current
+
+
+def pipeline_factory(loader: Any, _global_conf: dict[str, str], **local_conf: str) -> App:
+    """Build the pipeline of the configured flavor, ``default`` where none is.
+
+    :raises KeyError: the section has no pipeline of that name
+    """
+    names = local_conf[current().conf.paste_deploy.flavor or "default"].split()
+    filters = [loader.get_filter(name) for name in names[:-1]]
+    app = loader.get_app(names[-1])
+    for wrap in reversed(filters):
+        app = wrap(app)
+    return app
+
+
+def root_app_factory(loader: Any, global_conf: dict[str, str], **local_conf: str) -> App:
+    """Build a URL map, the older spelling of ``use = egg:Paste#urlmap``."""
+    return paste.urlmap.urlmap_factory(loader, global_conf, **local_conf)
+
+
+def app_factory(_global_conf: dict[str, str], **local_conf: str) -> App:
+    """Build what ``heat.app_factory`` names, with (conf, \\*\\*local_conf)."""
+    from heatperf.pipeline.deploy import resolve  # deploy imports this module's names as text only
+
+    return resolve(local_conf["heat.app_factory"].strip())(current().conf, **local_conf)
+
+
+def filter_factory(_global_conf: dict[str, str], **local_conf: str) -> Filter:
+    """Build what ``heat.filter_factory`` names, with (app, conf, \\*\\*local_conf)."""
+    from heatperf.pipeline.deploy import resolve
+
+    make = resolve(local_conf["heat.filter_factory"].strip())
+    conf = current().conf
+    return lambda app: make(app, conf, **local_conf)
+
+
+def api(conf: Any, **_local_conf: str) -> App:
+    """Build the REST API (upstream's heat.api.openstack.v1:API)."""
+    parts = current()
+    router = Router(Services(conf, parts.engine, parts.policy))
+    parts.startables.append(router)
+    return router

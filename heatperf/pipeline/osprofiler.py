@@ -1,0 +1,32 @@
+"""Station osprofiler: stock, and free when [profiler] is off.
+
+When it is on, tracing keeps its state in a thread-local and sends to its collector by blocking calls, so it runs in a
+native thread; what the engine needs to continue the trace is put into the request's context on the way in.
+"""
+
+from typing import Any
+
+import webob
+from osprofiler import profiler, web
+
+from heatperf.pipeline.native import native_filter
+from heatperf.pipeline.parts import Filter, current
+
+
+def _carry_trace(environ: dict[str, Any]) -> None:
+    """Copy this thread's trace into the request's context."""
+    trace = profiler.get()
+    context = environ.get("webob.adhoc_attrs", {}).get("context")
+    if trace is not None and context is not None:
+        webob.Request(environ).context.trace_info = {
+            "hmac_key": trace.hmac_key,
+            "base_id": trace.get_base_id(),
+            "parent_id": trace.get_id(),
+        }
+
+
+def factory(global_conf: dict[str, str], **local_conf: str) -> Filter:
+    """Build the filter for ``paste.filter_factory``."""
+    parts = current()
+    make = web.WsgiMiddleware.factory(global_conf, **local_conf)
+    return native_filter(make, parts, before=_carry_trace) if parts.conf.profiler.enabled else make

@@ -1,0 +1,98 @@
+"""What the stations of the pipeline are built from, and what they start after the fork.
+
+PasteDeploy calls factories with strings only, so the objects they need are put here for the time of loading, as
+upstream does with its ConfigOpts; outside of it ``current()`` raises.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class Startable(Protocol):
+    """A part with something to make in the worker and something to release at its end."""
+
+    def start(self, loop: Any) -> None:
+        """Called in the worker, after the fork, on the loop's thread."""
+
+    def stop(self) -> None:
+        """Called after the drain."""
+
+
+@dataclass
+class Station:
+    """One filter or application of the pipeline, for the log at start."""
+
+    name: str
+    factory: str
+    how: str
+
+
+@dataclass
+class Parts:
+    """Collaborators of the stations.
+
+    :param conf: parsed configuration
+    :param policy: policy.enforcer.Policy
+    :param engine: rpc.client.EngineClient
+    """
+
+    conf: Any
+    policy: Any
+    engine: Any
+    stations: list[Station] = field(default_factory=list)
+    startables: list[Startable] = field(default_factory=list)
+    #: the worker's loop; None before it starts
+    loop: Any = None
+    #: native threads for Keystone and memcached round trips
+    auth_pool: Any = None
+    #: native threads for filters this server does not know
+    filter_pool: Any = None
+
+    def start(self, loop: Any) -> None:
+        """Make the pools, then start every part that asked for it."""
+        settings = self.conf.heatperf
+        self.loop = loop
+        self.auth_pool = loop.pool("auth", settings.auth_concurrency, settings.auth_queue)
+        self.filter_pool = loop.pool("filter", settings.filter_concurrency, settings.filter_queue)
+        self.engine.transport.start(loop)
+        for part in self.startables:
+            part.start(loop)
+
+    def stop(self) -> None:
+        """Stop in the reverse order of :meth:`start`."""
+        for part in reversed(self.startables):
+            part.stop()
+        self.engine.transport.stop()
+        for pool in (self.filter_pool, self.auth_pool):
+            if pool is not None:
+                pool.stop()
+
+
+_current: Parts | None = None
+
+
+@contextmanager
+def loading(parts: Parts) -> Iterator[None]:
+    """Make ``parts`` the current ones while the pipeline is loaded."""
+    global _current
+    previous, _current = _current, parts
+    try:
+        yield
+    finally:
+        _current = previous
+
+
+def current() -> Parts:
+    """Return the parts of the pipeline being loaded.
+
+    :raises RuntimeError: none is: a factory was called outside of loading
+    """
+    if _current is None:
+        raise RuntimeError("pipeline factories work only while heatperf.pipeline.deploy loads a file")
+    return _current
+
+
+App = Callable[[dict[str, Any], Callable[..., Any]], Any]
+Filter = Callable[[App], App]

@@ -1,0 +1,54 @@
+"""EngineClient: calls and casts to heat-engine by method name, over whichever transport the worker runs.
+
+In: a RequestContext, a method of rpc/methods.py and its arguments. Out: the engine's result. Raised: what the engine
+raised, rebuilt from errors/heat.py (see rpc/remote.py); errors.heat.MessagingTimeout when nobody answered;
+errors.Overloaded when the worker has too many calls under way. Runs on the worker's loop; a call parks its greenlet.
+"""
+
+from typing import Any, Protocol
+
+from heatperf.context import RequestContext
+from heatperf.rpc.methods import METHODS
+
+
+class Transport(Protocol):
+    """What EngineClient needs from a message transport."""
+
+    def start(self, loop: Any) -> None:
+        """Called once per worker, after the fork and before the first request."""
+
+    def stop(self) -> None:
+        """Called after the drain: release connections and threads."""
+
+    def call(
+        self, context: dict[str, Any], method: str, arguments: dict[str, Any], version: str, timeout: float | None
+    ) -> Any:
+        """Send a call and park until its reply, at most ``timeout`` seconds (None: rpc_response_timeout)."""
+
+    def cast(self, context: dict[str, Any], method: str, arguments: dict[str, Any], version: str) -> None:
+        """Send a message nobody answers."""
+
+
+class EngineClient:
+    """Client side of the engine's RPC API.
+
+    :param transport: carries the messages
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+
+    def call(self, context: RequestContext, method: str, *, timeout: float | None = None, **arguments: Any) -> Any:
+        """Call ``method`` and return its result.
+
+        :param timeout: seconds to wait for the reply; None means rpc_response_timeout
+        """
+        spec = METHODS[method]
+        return self.transport.call(
+            context.to_rpc(), method, spec.message(method, arguments), spec.version, timeout
+        )
+
+    def cast(self, context: RequestContext, method: str, **arguments: Any) -> None:
+        """Send ``method`` without waiting for a result."""
+        spec = METHODS[method]
+        self.transport.cast(context.to_rpc(), method, spec.message(method, arguments), spec.version)
