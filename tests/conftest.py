@@ -1,41 +1,30 @@
 """Fixtures shared by all layers, and the report at the end of a run.
 
-The real parts (tests/stack) start when a test first asks for them and run until the session ends. A part that is missing
-or does not start fails the test, with the remedy: nothing here skips, or a green run would say less than it seems to.
-When a test fails, the ends of the running parts' logs go into its report, from where they were when the test began.
+The real parts (tests/stack) start when a test first asks for them and run until the session ends. A part that is
+missing or does not start fails the test, with the remedy: nothing here skips, or a green run would say less than it seems
+to. When a test fails, the ends of the running parts' logs go into its report, from where they were when the test began.
 
 Layers are the folders under tests/; the last lines of a run count each.
 """
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 TESTS = Path(__file__).resolve().parent
 sys.path[:0] = [str(TESTS)]
 
-from stack import (  # noqa: E402
-    Cloud,
-    Heatperf,
-    Keystone,
-    OpenStackClient,
-    Part,
-    RabbitMQ,
-    StackError,
-    UpstreamApi,
-    free_port,
-)
+from stack import Cloud, Heatperf, Keystone, OpenStackClient, RabbitMQ, UpstreamApi, free_port  # noqa: E402
 from stack.api import ApiServer  # noqa: E402
+from stack.launcher import Launcher  # noqa: E402
 from stack.paths import EXAMPLES  # noqa: E402
 from stack.process import tail  # noqa: E402
 
 LAYERS = ("unit", "wire", "process", "conformance", "e2e")
-PartType = TypeVar("PartType", bound=Part)
-RUNNING: pytest.StashKey[list[Part]] = pytest.StashKey()
+LAUNCHER: pytest.StashKey[Launcher] = pytest.StashKey()
 LOG_OFFSETS: pytest.StashKey[dict[Path, int]] = pytest.StashKey()
 
 
@@ -49,32 +38,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[RUNNING] = []
-
-
-class Launcher:
-    """Starts parts for the session or for one test, and says so in plain words when one does not start."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._running = config.stash[RUNNING]
-
-    def start(self, part: PartType) -> PartType:
-        try:
-            part.start()
-        except StackError as error:
-            pytest.fail(f"{part.name} is needed by this test and did not start: {error}", pytrace=False)
-        self._running.append(part)
-        return part
-
-    def stop(self, part: Part) -> None:
-        part.stop()
-        if part in self._running:
-            self._running.remove(part)
+    config.stash[LAUNCHER] = Launcher()
 
 
 @pytest.fixture(scope="session")
 def launcher(request: pytest.FixtureRequest) -> Launcher:
-    return Launcher(request.config)
+    return request.config.stash[LAUNCHER]
 
 
 @pytest.fixture(scope="session")
@@ -135,20 +104,19 @@ def examples() -> Path:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    logs = (log for part in item.config.stash[RUNNING] for log in part.logs)
+    logs = (log for part in item.config.stash[LAUNCHER].running for log in part.logs)
     item.stash[LOG_OFFSETS] = {log: log.stat().st_size for log in logs}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[None]:
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed and "stack_directory" in getattr(item, "fixturenames", ()):
-        for part in item.config.stash[RUNNING]:
+        for part in item.config.stash[LAUNCHER].running:
             for log in part.logs:
-                text = tail(log, start=item.stash[LOG_OFFSETS].get(log, 0))
-                if text:
+                if text := tail(log, start=item.stash[LOG_OFFSETS].get(log, 0)):
                     report.sections.append((f"{part.name}: {log}", text))
     return report
 

@@ -22,6 +22,7 @@ STALE = {
     " thread); remove the line",
     ("oslo_messaging_rabbit", "rabbit_quorum_queues"): "there is no such option and it has no effect; the name is"
     " rabbit_quorum_queue",
+    ("oslo_policy", "enforce_scope"): "oslo.policy 6 removed it and enforces scope always; remove the line",
     ("keystone_authtoken", "auth_uri"): "its name is www_authenticate_uri today",
     ("keystone_authtoken", "identity_uri"): "its name is auth_url today, with auth_type = password",
     ("keystone_authtoken", "admin_user"): "use auth_type = password with username",

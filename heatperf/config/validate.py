@@ -89,13 +89,17 @@ def read(conf: cfg.ConfigOpts, settings: Sequence[files.Setting], group: str | N
     :raises ConfigurationError: it cannot be converted, is out of range, or names an unknown $variable
     """
     try:
-        return conf[opt.dest] if group is None else conf[group][opt.dest]
+        value = conf[opt.dest] if group is None else conf[group][opt.dest]
     except (cfg.TemplateSubstitutionError, cfg.NoSuchOptError, cfg.NoSuchGroupError):
         raise refusal(
             settings, group, opt, "the value holds a $name that is no option", "write $$ for a literal dollar sign"
         ) from None
     except ValueError:
         raise _wrong_value(settings, group, opt) from None
+    # To oslo.config "workers =" is a number that is None, which would surface as a TypeError somewhere later.
+    if value is None and opt.default is not None and isinstance(opt.type, types.Number):
+        raise _wrong_value(settings, group, opt)
+    return value
 
 
 def _wrong_value(settings: Sequence[files.Setting], group: str | None, opt: cfg.Opt) -> ConfigurationError:

@@ -88,6 +88,12 @@ class Pool(Protocol):
         :raises Overloaded: all threads busy and the queue full
         """
 
+    def run_within(self, seconds: float, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """As run, but wait at most ``seconds``; the call itself goes on and keeps its thread until it ends.
+
+        :raises DeadlineExceeded: it was not over in time
+        """
+
     def stop(self) -> None:
         """Let the threads end once the queue is empty."""
 

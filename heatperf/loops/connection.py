@@ -176,7 +176,7 @@ class Connection:
         self._response = response
         try:
             self._call(request, response)
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             self._fail(request, response, exc)
         self._response = None
         if server.access_log:
@@ -196,7 +196,7 @@ class Connection:
             if close is not None:
                 close()
 
-    def _fail(self, request: Request, response: Response, error: Exception) -> None:
+    def _fail(self, request: Request, response: Response, error: BaseException) -> None:
         """Answer for an application that raised. What it raised goes to the log, never to the client."""
         extra = ""
         if isinstance(error, ClientGone):
@@ -210,8 +210,8 @@ class Connection:
         elif isinstance(error, BodyTooLarge):
             status, text = "413 Content Too Large", str(error)
         else:
-            target = access_log.escape(request.target.decode("latin-1"))
-            LOG.error("The application failed at %s %s", request.method.decode("latin-1"), target, exc_info=error)
+            path = access_log.escape(request.target.partition(b"?")[0].decode("latin-1"))
+            LOG.error("The application failed at %s %s", request.method.decode("latin-1"), path, exc_info=error)
             status, text = "500 Internal Server Error", "Internal Server Error"
         if response.started:
             response.keep_alive = False  # cut off: the client sees that the answer is not complete

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from heatperf.errors import Overloaded
+from heatperf.errors import DeadlineExceeded, Overloaded
 
 if TYPE_CHECKING:
     from heatperf.loops.base import Loop, Waiter
@@ -44,6 +44,24 @@ class ThreadPool:
         self._stopped = False
 
     def run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        return self._outcome(self._submit(function, args, kwargs).wait())
+
+    def run_within(self, seconds: float, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        waiter = self._submit(function, args, kwargs)
+        try:
+            outcome = waiter.wait(seconds)
+        except TimeoutError:
+            raise DeadlineExceeded(f"A blocking call ({self.name})") from None
+        return self._outcome(outcome)
+
+    @staticmethod
+    def _outcome(outcome: tuple[BaseException | None, Any]) -> Any:
+        error, result = outcome
+        if error is not None:
+            raise error
+        return result
+
+    def _submit(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Waiter:
         if self._stopped or self.outstanding >= self.threads + self.queue_limit:
             raise Overloaded(f"The queue of blocking calls ({self.name}) is full", retry_after=1)
         self.outstanding += 1
@@ -51,7 +69,7 @@ class ThreadPool:
             self._start_thread()
         waiter = self._loop.waiter()
         self._jobs.put((contextvars.copy_context(), waiter, function, args, kwargs))
-        return waiter.wait()
+        return waiter
 
     def stop(self) -> None:
         self._stopped = True
@@ -80,7 +98,4 @@ class ThreadPool:
 
     def _finish(self, waiter: Waiter, result: Any, error: BaseException | None) -> None:
         self.outstanding -= 1
-        if error is None:
-            waiter.wake(result)
-        else:
-            waiter.throw(error)
+        waiter.wake((error, result))

@@ -8,6 +8,7 @@ errors.Overloaded when the worker has too many calls under way. Runs on the work
 from typing import Any, Protocol
 
 from heatperf.context import RequestContext
+from heatperf.rpc import nesting
 from heatperf.rpc.methods import METHODS
 
 
@@ -44,9 +45,9 @@ class EngineClient:
         :param timeout: seconds to wait for the reply; None means rpc_response_timeout
         """
         spec = METHODS[method]
-        return self.transport.call(
-            context.to_rpc(), method, spec.message(method, arguments), spec.version, timeout
-        )
+        for value in arguments.values():
+            nesting.check(value)
+        return self.transport.call(context.to_rpc(), method, spec.message(method, arguments), spec.version, timeout)
 
     def cast(self, context: RequestContext, method: str, **arguments: Any) -> None:
         """Send ``method`` without waiting for a result."""

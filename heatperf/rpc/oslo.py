@@ -57,7 +57,7 @@ class OsloTransport:
         _rebuild_by_name()
         self._conf = conf
         try:
-            self._transport = oslo_messaging.get_rpc_transport(conf, allowed_remote_exmods=_ByName())
+            self._transport = oslo_messaging.get_rpc_transport(conf, allowed_remote_exmods=_ByName([remote.HEAT_MODULE]))
         except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure) as error:
             # the exception's own text may quote the URL, password included
             raise ConfigurationError(
@@ -87,7 +87,7 @@ class OsloTransport:
         )
         deadline = (timeout or self._conf.rpc_response_timeout) + self.PUBLISH_GRACE
         try:
-            return self._pool.run(client.call, context, method, _timeout=deadline, **arguments)
+            return self._pool.run_within(deadline, client.call, context, method, **arguments)
         except (oslo_messaging.MessagingTimeout, DeadlineExceeded):
             LOG.error("No engine answered %s within %s s", method, timeout or self._conf.rpc_response_timeout)
             raise heat.MessagingTimeout(f"Timed out waiting for a reply to {method}") from None

@@ -1,4 +1,4 @@
-"""The main job on real input: the stock client, a Keystone token, upstream's api-paste.ini, a stock engine behind RabbitMQ.
+"""The main job on real input: stock client, Keystone token, upstream's api-paste.ini, stock engine behind RabbitMQ.
 
 Each test makes the stacks it needs under names of its own and deletes them.
 """
@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import requests
-from stack import Cloud, CommandFailed, Credentials, Heatperf, OpenStackClient, UpstreamApi, wait_until
+from stack import Cloud, CommandFailed, Credentials, OpenStackClient, wait_until
 from stack.api import ApiServer
+from stack.launcher import Launcher
 
 DATA = Path(__file__).parent / "data"
 
@@ -110,7 +111,7 @@ def test_a_signal_reaches_the_resource_that_waits_for_it(
             id="unknown-resource",
         ),
         pytest.param(
-            "resorces: {}", 'ERROR: The template section is invalid: resorces', id="unknown-section"
+            "resorces: {}", "ERROR: The template section is invalid: resorces", id="unknown-section"
         ),
     ],
 )
@@ -153,16 +154,22 @@ def test_a_token_of_another_project_is_403(api: ApiServer, cloud: Cloud) -> None
     project = cloud.keystone.project_id(cloud.keystone.heat)
     answer = requests.get(f"{api.url}/v1/{project}/stacks", headers=headers, timeout=60)
     assert answer.status_code == 403
-    assert answer.json()["error"]["type"] == "Forbidden"
+    assert answer.json()["error"]["type"] == "HTTPForbidden"
 
 
 def test_healthcheck_needs_no_token(api: ApiServer) -> None:
     answer = requests.get(f"{api.url}/healthcheck", timeout=60)
-    assert (answer.status_code, answer.text) == (200, "OK")
+    assert (answer.status_code, answer.text) == (200, "")
 
 
 def test_a_stein_paste_file_serves_the_same_stacks(
-    api: ApiServer, cloud: Cloud, launcher: "Launcher", openstack: OpenStackClient, names: list[str], examples: Path, tmp_path: Path
+    api: ApiServer,
+    cloud: Cloud,
+    launcher: Launcher,
+    openstack: OpenStackClient,
+    names: list[str],
+    examples: Path,
+    tmp_path: Path,
 ) -> None:
     names.append("old")
     openstack("stack", "create", "--wait", "-t", examples / "hello.yaml", "old")

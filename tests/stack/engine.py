@@ -32,7 +32,9 @@ class HeatEngine(Part):
     def _start(self) -> None:
         options = ["--config-file", str(self.config_file)]
         run([peer(HEAT_PEER, "heat-manage"), *options, "db_sync"], timeout=120, env=environment(), cwd=self.directory)
-        self._engine = Process("heat-engine", [peer(HEAT_PEER, "heat-engine"), *options], self.directory)
+        # It waits for its threads when told to end, which may take half a minute; nothing is left to lose by then.
+        command = [peer(HEAT_PEER, "heat-engine"), *options]
+        self._engine = Process("heat-engine", command, self.directory, stop_timeout=3)
         self._engine.start()
         wait_until(
             lambda: self.broker.consumers("engine", self.vhost), 90, "consume from queue engine", self._engine, 0.2

@@ -46,7 +46,7 @@ class Credentials:
 
 
 class Keystone(Part):
-    """The identity service. ``admin`` may do everything, ``user`` is an ordinary member, ``heat`` the service's user."""
+    """The identity service. ``admin`` may do everything, ``user`` is an ordinary member, ``heat`` the service user."""
 
     name = "keystone"
     region = "RegionOne"

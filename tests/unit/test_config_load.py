@@ -183,6 +183,7 @@ class TestWrongValues:
         [
             ("[heat_api]\nworkers = many\n", 2, "[heat_api] workers", "'many' is not a whole number, 0 or more"),
             ("[heat_api]\n\nworkers = -1\n", 3, "[heat_api] workers", "'-1' is not a whole number, 0 or more"),
+            ("[heat_api]\nworkers =\n", 2, "[heat_api] workers", "'' is not a whole number"),
             ("[DEFAULT]\nbind_port = 70000\n", 2, "[DEFAULT] bind_port", "from 0 to 65535"),
             ("[eventlet_opts]\nwsgi_keep_alive = maybe\n", 2, "[eventlet_opts] wsgi_keep_alive", "true or false"),
             ("[DEFAULT]\ndebug = perhaps\n", 2, "[DEFAULT] debug", "'perhaps' is not true or false"),

@@ -7,11 +7,13 @@ import re
 import socket
 import sys
 
+import pytest
 import yaml
 from oslo_config import cfg
 
 from heatperf.config import load, options, sample
 from heatperf.config.paths import packaged_file
+from heatperf.errors import ConfigurationError
 from heatperf.policy import defaults
 from heatperf.policy import sample as policy_sample
 
@@ -67,6 +69,11 @@ def test_every_option_says_what_it_costs():
         for opt in opts:
             assert opt.help, f"[{group}] {opt.name}"
             assert opt.help.endswith("."), f"[{group}] {opt.name}"
+
+
+def test_incomplete_installation_is_named():
+    with pytest.raises(ConfigurationError, match="lacks its file no-such.ini"):
+        packaged_file("no-such.ini")
 
 
 def test_paste_file_has_the_pipelines_of_heat():

@@ -1,0 +1,115 @@
+"""A server of one worker, its loop running in a thread of the test process, for each loop there is."""
+
+import base64
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from heatperf import loops
+from heatperf.loops import HttpLimits
+from heatperf.loops.connection import HttpServer
+
+
+class LoopServer:
+    """The loop and the HTTP layer as a worker sets them up, with an application that can be swapped."""
+
+    def __init__(self, loop_name, app, limits=None, ssl_context=None):
+        self.app = app
+        self.errors = []
+        self._limits = limits or HttpLimits()
+        self._ssl_context = ssl_context
+        self._sock = socket.socket()
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock.bind(("127.0.0.1", 0))
+        self._sock.listen(1024)
+        self.port = self._sock.getsockname()[1]
+        self._up = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(loop_name,), daemon=True)
+        self._thread.start()
+        assert self._up.wait(10)
+
+    def _run(self, loop_name):
+        self.loop = loops.create(loop_name)
+        self.http = HttpServer(self.loop, lambda environ, start: self.app(environ, start), self._limits)
+        self.loop.serve(self._sock, self.http.handle, self._ssl_context)
+        self.loop.call_soon_threadsafe(self._up.set)
+        self.loop.run()
+
+    def on_loop(self, function, *args):
+        """Run in a greenlet of the loop and wait for it."""
+        return self.loop.run_on_loop(function, *args)
+
+    def close(self):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+        self._sock.close()
+
+
+def inspect_app(environ, start_response):
+    """Answers with the environ and the body, as JSON."""
+    body = environ["wsgi.input"].read()
+    seen = {key: value for key, value in environ.items() if isinstance(value, str | bool)}
+    seen["body"] = base64.b64encode(body).decode()
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(seen).encode()]
+
+
+@pytest.fixture(params=["gevent"], scope="session")
+def loop_name(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def make_server(loop_name) -> Iterator[Callable[..., LoopServer]]:
+    made = []
+
+    def make(app=inspect_app, limits=None, ssl_context=None):
+        server = LoopServer(loop_name, app, limits, ssl_context)
+        made.append(server)
+        return server
+
+    yield make
+    for server in made:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def server(make_server) -> LoopServer:
+    """With default limits and the inspecting application."""
+    return make_server()
+
+
+@pytest.fixture
+def serve_app(server) -> Iterator[Callable[..., int]]:
+    """Put another application into the shared server for one test; returns the port."""
+    before = server.app
+
+    def put(app):
+        server.app = app
+        return server.port
+
+    yield put
+    server.app = before
+
+
+@pytest.fixture
+def access_lines(caplog):
+    """The access log of this test: a function that waits for ``count`` records."""
+    caplog.set_level(logging.INFO, logger="heatperf.access")
+
+    def lines(count):
+        deadline = time.monotonic() + 10
+        while True:
+            found = [record for record in caplog.records if record.name == "heatperf.access"]
+            if len(found) >= count:
+                return found
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    return lines

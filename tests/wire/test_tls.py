@@ -1,0 +1,91 @@
+"""TLS: the same HTTP behind it, old versions and broken handshakes refused, nobody held up."""
+
+import json
+import socket
+import ssl
+import subprocess
+
+import pytest
+from rawhttp import Client, wait_for
+
+from heatperf.loops import HttpLimits
+from heatperf.server.settings import TLS
+from heatperf.server.sockets import tls_context
+
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return cert, key
+
+
+@pytest.fixture(scope="module")
+def tls_server(make_server, files):
+    context = tls_context(TLS(*files))
+    return make_server(limits=HttpLimits(header_deadline=1.0, max_body=3_000_000), ssl_context=context)
+
+
+@pytest.fixture
+def trusting(files):
+    return ssl.create_default_context(cafile=files[0])
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_requests_over_tls(tls_server, trusting, version):
+    trusting.minimum_version = trusting.maximum_version = version
+    with Client(tls_server.port, trusting) as client:
+        for _ in range(3):
+            client.send(GET)
+            seen = json.loads(client.read().body)
+            assert (seen["wsgi.url_scheme"], seen["PATH_INFO"]) == ("https", "/")
+            assert seen["SERVER_PORT"] == str(tls_server.port)
+
+
+def test_large_bodies_both_ways(tls_server, trusting):
+    body = b"0123456789abcdef" * 150_000
+    with Client(tls_server.port, trusting) as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        import base64
+
+        assert base64.b64decode(json.loads(client.read().body)["body"]) == body
+
+
+def test_close_is_announced(tls_server, trusting):
+    """Without close_notify a client has to take the end for an attack (RFC 8446 6.1)."""
+    with Client(tls_server.port, trusting) as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9999999\r\n\r\n")
+        assert client.read().status == 413
+        assert client.rest() == b""
+
+
+def test_old_tls_is_refused(tls_server, trusting):
+    with pytest.warns(DeprecationWarning):
+        trusting.minimum_version = ssl.TLSVersion.TLSv1
+        trusting.maximum_version = ssl.TLSVersion.TLSv1_1
+    trusting.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.raises((ssl.SSLError, OSError)):
+        Client(tls_server.port, trusting)
+
+
+def test_handshakes_that_stall_or_fail_hold_up_nobody(tls_server, trusting, caplog):
+    stalled = socket.create_connection(("127.0.0.1", tls_server.port), 10)
+    plain = socket.create_connection(("127.0.0.1", tls_server.port), 10)
+    plain.sendall(GET)
+    with Client(tls_server.port, trusting) as client:
+        client.send(GET)
+        assert client.read().status == 200
+    while plain.recv(1000):
+        pass  # an alert, then the end
+    assert stalled.recv(1000) == b""  # after the header deadline
+    wait_for(lambda: not tls_server.http.connections)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    stalled.close()
+    plain.close()
