@@ -133,8 +133,12 @@ def serve(prog: str, argv: Sequence[str]) -> int:
     import logging
 
     from heatperf.config import logs
+    from heatperf.config.check import lint
+    from heatperf.config.files import settings_of
 
     logs.setup(conf)
+    for finding in lint(conf, settings_of(conf)):
+        logging.getLogger("heatperf.config").warning("%s", finding)
     from heatperf.pipeline.application import build
 
     application = build(conf, _engine(options))

@@ -1,8 +1,9 @@
 """Fixtures shared by all layers, and the report at the end of a run.
 
 The real parts (tests/stack) start when a test first asks for them and run until the session ends. A part that is
-missing or does not start fails the test, with the remedy: nothing here skips, or a green run would say less than it seems
-to. When a test fails, the ends of the running parts' logs go into its report, from where they were when the test began.
+missing or does not start fails the test, with the remedy: nothing here skips, or a green run would say less than it
+seems to. When a test fails, the ends of the running parts' logs go into its report, from where they were when the test
+began.
 
 Layers are the folders under tests/; the last lines of a run count each.
 """

@@ -54,8 +54,8 @@ def call_action(request: ApiRequest, action: Callable[..., Any], arguments: dict
         raise heat.HTTPExceptionDisguise(error) from error
     except webob.exc.HTTPException as answer:
         return answer  # 2xx and 3xx are answers, not errors
-    except (heat.HeatError, heat.EngineUnavailable):
-        raise
+    except (heat.HeatError, heat.EngineUnavailable, heat.MessagingTimeout):
+        raise  # expected, and logged where they arose
     except Exception as error:
         LOG.error("Unexpected error occurred serving API: %s", error, exc_info=LOG.isEnabledFor(logging.DEBUG))
         raise

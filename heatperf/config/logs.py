@@ -10,6 +10,7 @@ from typing import Any
 from oslo_log import log as oslo_log
 
 from heatperf.context import ContextLogFilter
+from heatperf.errors import ConfigurationError
 
 
 def _handlers() -> Iterator[logging.Handler]:
@@ -25,9 +26,18 @@ def _handlers() -> Iterator[logging.Handler]:
 def setup(conf: Any) -> None:
     """Set up oslo.log for ``conf`` and put the request context on every handler.
 
-    :raises oslo_log.LogConfigError: log_config_append names a file that cannot be used
+    :raises ConfigurationError: the log file cannot be written, or log_config_append names a file that cannot be used
     """
-    oslo_log.setup(conf, conf.prog)
+    try:
+        oslo_log.setup(conf, conf.prog)
+    except oslo_log.LogConfigError as error:
+        raise ConfigurationError(
+            str(error), "correct the file or the option", option="[DEFAULT] log_config_append"
+        ) from error
+    except OSError as error:
+        raise ConfigurationError(
+            f"the log cannot be opened: {error}", "correct log_file, log_dir or their permissions", option="[DEFAULT]"
+        ) from error
     context_filter = ContextLogFilter()
     for handler in _handlers():
         handler.addFilter(context_filter)

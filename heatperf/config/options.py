@@ -320,6 +320,24 @@ OPTIONS: dict[str | None, list[cfg.Opt]] = {
 }
 
 
+class _Shared:
+    """Mixin for options that openstack-heat declares too.
+
+    A filter out of openstack-heat may be loaded into this process, and its modules register the same options with their
+    own help texts. oslo.config refuses a second declaration only if it differs; ours never does from its namesake.
+    """
+
+    dest: str
+
+    def __ne__(self, other: object) -> bool:
+        return getattr(other, "dest", None) != self.dest
+
+
+for _group in OPTIONS.values():
+    for _opt in _group:
+        _opt.__class__ = type(type(_opt).__name__, (_Shared, type(_opt)), {"__hash__": cfg.Opt.__hash__})
+
+
 def list_opts() -> Groups:
     """Our options, and those of the password plugin in [keystone_authtoken], which no library lists.
 

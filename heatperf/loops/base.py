@@ -89,7 +89,8 @@ class Pool(Protocol):
         """
 
     def run_within(self, seconds: float, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """As run, but wait at most ``seconds``; the call itself goes on and keeps its thread until it ends.
+        """As run, but wait at most ``seconds``. A call still in the queue then never starts; one that runs keeps its
+        thread until it ends.
 
         :raises DeadlineExceeded: it was not over in time
         """

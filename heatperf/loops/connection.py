@@ -224,14 +224,15 @@ class Connection:
     def _refuse(self, error: ProtocolError) -> None:
         """Answer a protocol error and close."""
         status = f"{error.status} {HTTPStatus(error.status).phrase}"
+        answer = plain_answer(status, str(error), keep_alive=False)
         try:
             self.stream.deadline = INFINITE
-            self.stream.send_all(plain_answer(status, str(error), keep_alive=False))
-            self._linger()
+            self.stream.send_all(answer)
         except (OSError, Interrupted) as exc:
             LOG.debug("Connection of %s ended: %r", self._client, exc)
         if self.server.access_log:
             access_log.log(self._client, b"-", b"-", "-", status, len(str(error)) + 1, 0.0, "-")
+        self._linger()
 
     def _linger(self) -> None:
         """Throw away what the client still sends, for a while, so that it gets to read the answer.

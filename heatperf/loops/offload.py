@@ -22,7 +22,30 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("heatperf.offload")
 
-Job = tuple[contextvars.Context, "Waiter", Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+class Job:
+    """One call on its way to a thread. ``abandoned``: nobody waits any more, so it must not start."""
+
+    __slots__ = ("abandoned", "args", "context", "function", "kwargs", "waiter")
+
+    def __init__(
+        self, waiter: Waiter, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.waiter = waiter
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+        self.context = contextvars.copy_context()
+        self.abandoned = False
+
+    def run(self) -> tuple[BaseException | None, Any]:
+        """Call the function; what it raises is returned, for the caller to raise in its greenlet."""
+        if self.abandoned:
+            return None, None
+        try:
+            return None, self.context.run(self.function, *self.args, **self.kwargs)
+        except BaseException as error:
+            return error, None
 
 
 class ThreadPool:
@@ -44,32 +67,26 @@ class ThreadPool:
         self._stopped = False
 
     def run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        return self._outcome(self._submit(function, args, kwargs).wait())
+        return _result(self._submit(function, args, kwargs).waiter.wait())
 
     def run_within(self, seconds: float, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        waiter = self._submit(function, args, kwargs)
+        job = self._submit(function, args, kwargs)
         try:
-            outcome = waiter.wait(seconds)
+            outcome = job.waiter.wait(seconds)
         except TimeoutError:
+            job.abandoned = True
             raise DeadlineExceeded(f"A blocking call ({self.name})") from None
-        return self._outcome(outcome)
+        return _result(outcome)
 
-    @staticmethod
-    def _outcome(outcome: tuple[BaseException | None, Any]) -> Any:
-        error, result = outcome
-        if error is not None:
-            raise error
-        return result
-
-    def _submit(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Waiter:
+    def _submit(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
         if self._stopped or self.outstanding >= self.threads + self.queue_limit:
             raise Overloaded(f"The queue of blocking calls ({self.name}) is full", retry_after=1)
         self.outstanding += 1
         if self.outstanding > len(self._started) and len(self._started) < self.threads:
             self._start_thread()
-        waiter = self._loop.waiter()
-        self._jobs.put((contextvars.copy_context(), waiter, function, args, kwargs))
-        return waiter
+        job = Job(self._loop.waiter(), function, args, kwargs)
+        self._jobs.put(job)
+        return job
 
     def stop(self) -> None:
         self._stopped = True
@@ -85,17 +102,18 @@ class ThreadPool:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            context, waiter, function, args, kwargs = job
-            error: BaseException | None = None
-            result: Any = None
-            try:
-                result = context.run(function, *args, **kwargs)
-            except BaseException as exc:  # the caller decides, in its greenlet
-                error = exc
-            self._loop.call_soon_threadsafe(self._finish, waiter, result, error)
+            outcome = job.run()
+            self._loop.call_soon_threadsafe(self._finish, job.waiter, outcome)
             # An idle thread must not keep the last call's arguments, result or traceback alive.
-            del job, context, waiter, function, args, kwargs, result, error
+            del job, outcome
 
-    def _finish(self, waiter: Waiter, result: Any, error: BaseException | None) -> None:
+    def _finish(self, waiter: Waiter, outcome: tuple[BaseException | None, Any]) -> None:
         self.outstanding -= 1
-        waiter.wake((error, result))
+        waiter.wake(outcome)
+
+
+def _result(outcome: tuple[BaseException | None, Any]) -> Any:
+    error, result = outcome
+    if error is not None:
+        raise error
+    return result

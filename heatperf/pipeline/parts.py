@@ -56,6 +56,7 @@ class Parts:
         self.loop = loop
         self.auth_pool = loop.pool("auth", settings.auth_concurrency, settings.auth_queue)
         self.filter_pool = loop.pool("filter", settings.filter_concurrency, settings.filter_queue)
+        self.policy.start(loop)
         self.engine.transport.start(loop)
         for part in self.startables:
             part.start(loop)
@@ -65,6 +66,7 @@ class Parts:
         for part in reversed(self.startables):
             part.stop()
         self.engine.transport.stop()
+        self.policy.stop()
         for pool in (self.filter_pool, self.auth_pool):
             if pool is not None:
                 pool.stop()

@@ -45,6 +45,27 @@ class Policy:
         self.enforcer.suppress_deprecation_warnings = True
         self.enforcer.register_defaults(defaults.list_rules())
         self._load()
+        self._settings = conf.heatperf
+        self._pool: Any = None
+        self._checked: tuple[int, int, bool] = (0, 0, False)
+
+    def start(self, loop: Any) -> None:
+        """Make the pool that rules asking another server wait in: called in the worker, after the fork."""
+        self._pool = loop.pool("policy", self._settings.auth_concurrency, self._settings.auth_queue)
+
+    def stop(self) -> None:
+        """Release it: called after the drain."""
+        if self._pool is not None:
+            self._pool.stop()
+
+    def blocks(self) -> bool:
+        """Whether any rule in force is of a kind that may wait: ``http:`` and checks that extensions bring."""
+        rules: Mapping[str, Any] = self.enforcer.rules or {}
+        rules_id, size, answer = self._checked
+        if (rules_id, size) != (id(rules), len(rules)):
+            answer = any(_may_wait(check) for check in rules.values())
+            self._checked = (id(rules), len(rules), answer)
+        return answer
 
     def _load(self) -> None:
         try:
@@ -65,11 +86,26 @@ class Policy:
         :param target: attributes of the object, e.g. ``{"project_id": ...}``
         :raises oslo_policy.policy.PolicyNotRegistered: no default declares the rule
         """
+        if self._pool is not None and self.blocks():
+            return bool(self._pool.run(self._ask, context, rule, target))
+        return self._ask(context, rule, target)
+
+    def _ask(self, context: Context, rule: str, target: Mapping[str, Any] | None) -> bool:
         return bool(self.enforcer.authorize(rule, target or {}, context.to_policy_values(), do_raise=False))
 
     def is_admin(self, context: Context) -> bool:
         """Whether the caller is an administrator of the whole deployment (rule ``context_is_admin``)."""
         return self.allowed(context, "context_is_admin")
+
+
+def _may_wait(check: Any) -> bool:
+    """Whether a parsed rule, or a part of it, is neither combination nor comparison of oslo.policy's own."""
+    parts = getattr(check, "rules", None)
+    if parts is None and isinstance(getattr(check, "rule", None), policy._checks.BaseCheck):
+        parts = [check.rule]
+    if parts is not None:
+        return any(_may_wait(part) for part in parts)
+    return type(check).__module__ != policy._checks.__name__
 
 
 def _file(conf: cfg.ConfigOpts) -> str | None:

@@ -57,7 +57,8 @@ class OsloTransport:
         _rebuild_by_name()
         self._conf = conf
         try:
-            self._transport = oslo_messaging.get_rpc_transport(conf, allowed_remote_exmods=_ByName([remote.HEAT_MODULE]))
+            ours = _ByName([remote.HEAT_MODULE])
+            self._transport = oslo_messaging.get_rpc_transport(conf, allowed_remote_exmods=ours)
         except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure) as error:
             # the exception's own text may quote the URL, password included
             raise ConfigurationError(
@@ -82,14 +83,14 @@ class OsloTransport:
     def call(
         self, context: dict[str, Any], method: str, arguments: dict[str, Any], version: str, timeout: float | None
     ) -> Any:
-        client = self._client.prepare(version=version) if timeout is None else self._client.prepare(
-            version=version, timeout=timeout
-        )
-        deadline = (timeout or self._conf.rpc_response_timeout) + self.PUBLISH_GRACE
+        if timeout is None:
+            timeout = self._conf.rpc_response_timeout
+        client = self._client.prepare(version=version, timeout=timeout)
+        deadline = timeout + self.PUBLISH_GRACE
         try:
             return self._pool.run_within(deadline, client.call, context, method, **arguments)
         except (oslo_messaging.MessagingTimeout, DeadlineExceeded):
-            LOG.error("No engine answered %s within %s s", method, timeout or self._conf.rpc_response_timeout)
+            LOG.error("No engine answered %s within %s s", method, timeout)
             raise heat.MessagingTimeout(f"Timed out waiting for a reply to {method}") from None
 
     def cast(self, context: dict[str, Any], method: str, arguments: dict[str, Any], version: str) -> None:

@@ -1,5 +1,6 @@
 """A client that sends exactly the bytes it is given, and reads answers strictly."""
 
+import contextlib
 import socket
 import ssl
 import time
@@ -42,10 +43,8 @@ class Client:
 
     def send_quietly(self, data: bytes) -> None:
         """Send what the server may refuse to take."""
-        try:
+        with contextlib.suppress(OSError):
             self.sock.sendall(data)
-        except OSError:
-            pass
 
     def _more(self) -> None:
         data = self.sock.recv(65536)
@@ -87,7 +86,7 @@ class Client:
             assert self._exactly(2) == b"\r\n"
         else:
             assert answer.header("connection") == "close", "no way to find the end of this body"
-            answer.body = self.buffer + self.rest()
+            answer.body = self.rest()
         return answer
 
     def rest(self) -> bytes:

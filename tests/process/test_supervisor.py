@@ -1,0 +1,212 @@
+"""Workers die, hang and drain; the supervisor keeps its promises."""
+
+import http.client
+import os
+import re
+import signal
+import socket
+import threading
+import time
+
+import pytest
+from conftest import alive, wait_for
+
+
+def in_background(function, *args):
+    """Start a call; returns a function that waits for its result."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(function(*args)), daemon=True)
+    thread.start()
+
+    def result():
+        thread.join(15)
+        return results[0]
+
+    return result
+
+
+def test_a_killed_worker_is_replaced_while_the_others_serve(start):
+    served = start(workers=2)
+    port = served.port
+    before = wait_for(lambda: len(pids := served.workers()) == 2 and pids)
+    victim = min(before)
+    os.kill(victim, signal.SIGKILL)
+    for _ in range(20):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/")
+        assert connection.getresponse().status == 200
+    after = wait_for(lambda: len(pids := served.workers()) == 2 and victim not in pids and pids)
+    (new,) = after - before
+    served.wait_text(rf"Worker \d \(pid {victim}\) was killed by SIGKILL")
+    wait_for(lambda: served.get()[1] == str(new), "an answer of the new worker")
+
+
+def test_replacements_of_short_lived_workers_are_delayed(start):
+    served = start(workers=1)
+    served.wait_text("boot of")
+    for count in (1, 2):
+        (pid,) = wait_for(lambda: served.get() and served.workers())
+        os.kill(pid, signal.SIGKILL)
+        served.wait_text("was killed by", count)
+    assert re.findall(r"its replacement starts (.*)$", served.text(), re.M) == ["now", "in 1 s"]
+    assert served.get()[0] == 200  # connections wait in the supervisor's listener meanwhile
+
+
+def test_term_drains(start):
+    served = start(workers=2)
+    port = served.port
+    answer = in_background(served.get, "/slow")
+    idle = socket.create_connection(("127.0.0.1", port), 10)
+    wait_for((served.state / "slow").exists)
+    served.signal(signal.SIGTERM)
+    assert idle.recv(10) == b""
+    wait_for(served.refuses)
+    assert served.process.poll() is None  # /slow is still being answered
+    assert answer()[0] == 200
+    assert served.wait() == 0
+    assert len(re.findall("stopped", served.text())) == 2
+    idle.close()
+
+
+@pytest.mark.parametrize("what", ["endless", "block"])
+def test_what_does_not_finish_within_the_drain_timeout_is_killed(start, what):
+    served = start(drain_timeout=0.5)
+    served.wait_text("Starting")
+    answer = in_background(lambda: pytest.raises((OSError, http.client.HTTPException), served.get, f"/{what}"))
+    wait_for((served.state / what).exists)
+    pids = served.workers()
+    served.signal(signal.SIGTERM)
+    assert served.wait() == 0
+    assert not any(alive(pid) for pid in pids)
+    served.wait_text("still busy")
+    assert answer()
+
+
+def test_int_stops_at_once(start):
+    served = start()
+    served.wait_text("Starting")
+    in_background(lambda: pytest.raises((OSError, http.client.HTTPException), served.get, "/endless"))
+    wait_for((served.state / "endless").exists)
+    began = time.monotonic()
+    served.signal(signal.SIGTERM)
+    served.wait_text("Stopping")
+    served.signal(signal.SIGINT)
+    assert served.wait() == 0
+    assert time.monotonic() - began < 10  # drain_timeout is 30
+
+
+def test_ctrl_c_reaches_the_whole_group(start):
+    served = start(workers=2)
+    served.wait_text("Starting")
+    pids = served.workers()
+    os.killpg(served.pid, signal.SIGINT)
+    assert served.wait() == 0
+    assert not any(alive(pid) for pid in pids)
+    assert "Traceback" not in served.text()
+
+
+def test_workers_leave_when_the_supervisor_is_killed(start):
+    served = start(workers=2)
+    served.wait_text("Starting")
+    pids = wait_for(lambda: len(pids := served.workers()) == 2 and pids)
+    wait_for(lambda: len(re.findall("boot of", served.text())) == 2)
+    answer = in_background(served.get, "/slow")
+    wait_for((served.state / "slow").exists)
+    os.kill(served.pid, signal.SIGKILL)
+    assert answer()[0] == 200
+    wait_for(lambda: not any(alive(pid) for pid in pids), "the end of the workers")
+    assert served.refuses()
+
+
+def test_hup_is_harmless(start):
+    served = start()
+    before = served.get()
+    os.killpg(served.pid, signal.SIGHUP)
+    served.wait_text("reloading is not available yet")
+    assert served.get() == before
+
+
+def test_usr2_handlers_run_in_idle_processes(start):
+    """The guru meditation report is a Python handler: an idle loop has to wake up for it."""
+    served = start()
+    served.get()
+    (pid,) = served.workers()
+    os.kill(pid, signal.SIGUSR2)
+    served.wait_text(f"report of {pid}")
+    served.signal(signal.SIGUSR2)
+    served.wait_text(f"report of {served.pid}")
+    assert served.get()[1] == str(pid)
+
+
+def test_workers_stay_in_the_process_group(start):
+    served = start()
+    served.wait_text("Starting")
+    assert {os.getpgid(pid) for pid in served.workers()} == {served.pid}
+
+
+def test_supervisor_uses_no_cpu_while_idle(start):
+    served = start()
+    served.get()
+
+    def ticks():
+        with open(f"/proc/{served.pid}/stat") as stat:
+            return sum(map(int, stat.read().rpartition(")")[2].split()[11:13]))
+
+    def switches():
+        with open(f"/proc/{served.pid}/status") as status:
+            return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status.read(), re.M)[1])
+
+    before = ticks(), switches()
+    time.sleep(0.5)  # the subject is time passing
+    assert ticks() - before[0] <= 1 and switches() - before[1] <= 2
+
+
+# Boot
+
+
+def test_all_workers_fail_to_boot(start):
+    served = start(workers=3, boot="fail")
+    assert served.wait() == 1
+    text = served.text()
+    assert "ERROR: no worker could start: RuntimeError: no broker at amqp.example" in text
+    assert text.count("Traceback") == 1 and len(re.findall("boot of", text)) == 3
+    assert "Starting" not in text
+
+
+@pytest.mark.parametrize(("boot", "reason"), [("die", "exit code 9"), ("hang", "not ready within 0.5 s")])
+def test_workers_that_die_or_hang_before_ready(start, boot, reason):
+    served = start(workers=2, boot=boot, boot_deadline=0.5)
+    assert served.wait() == 1
+    assert reason in served.text()
+
+
+def test_one_worker_that_boots_is_enough_and_the_others_follow(start):
+    served = start(workers=2, boot="fail-others")
+    served.wait_text("cannot start: RuntimeError: not my turn")
+    assert served.get()[0] == 200
+    wait_for(lambda: len(served.workers()) == 1)
+    (served.state / "open").touch()
+    wait_for(lambda: len(served.workers()) == 2)
+    assert served.process.poll() is None
+
+
+def test_term_while_booting(start):
+    served = start(boot="hang")
+    served.wait_text("boot of")
+    served.signal(signal.SIGTERM)
+    assert served.wait() == 0
+    assert "Traceback" not in served.text()
+
+
+def test_systemd_is_told(start, tmp_path, monkeypatch):
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        systemd.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        served = start()
+        assert systemd.recv(1000).startswith(b"READY=1")
+        assert "Starting Heat REST API on" in served.text()
+        served.signal(signal.SIGTERM)
+        assert systemd.recv(1000) == b"STOPPING=1"
+        assert served.wait() == 0

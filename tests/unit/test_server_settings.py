@@ -1,0 +1,73 @@
+"""Binds, worker counts and the back-off, as tables."""
+
+import os
+
+import pytest
+
+from heatperf import loops
+from heatperf.errors import ConfigurationError
+from heatperf.server.backoff import Backoff
+from heatperf.server.settings import Bind
+from heatperf.server.sizing import usable_cpus, workers_for
+
+
+@pytest.mark.parametrize(
+    ("text", "bind", "shown"),
+    [
+        ("0.0.0.0:8004", Bind("0.0.0.0", 8004), "0.0.0.0:8004"),
+        ("heat.example:0", Bind("heat.example", 0), "heat.example:0"),
+        (":8004", Bind("0.0.0.0", 8004), "0.0.0.0:8004"),
+        ("[::]:8004", Bind("::", 8004), "[::]:8004"),
+        ("unix:/run/h.sock", Bind(path="/run/h.sock"), "unix:/run/h.sock"),
+        ("unix:/h,mode=0660,owner=heat:www", Bind(path="/h", mode=0o660, owner="heat:www"), "unix:/h"),
+    ],
+)
+def test_bind_forms(text, bind, shown):
+    assert Bind.parse(text) == bind
+    assert str(bind) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "8004", "host", "host:", "host:http", "host:65536", "host:-1", "::1:8004", "unix:", "unix:/h,mode=9",
+     "unix:/h,mode=7777", "unix:/h,mode=", "unix:/h,owner=", "unix:/h,backlog=3"],
+)  # fmt: skip
+def test_binds_that_are_refused_name_themselves_and_the_forms(text):
+    with pytest.raises(ConfigurationError) as caught:
+        Bind.parse(text)
+    assert f"--bind {text}" in caught.value.message and "HOST:PORT" in caught.value.remedy
+
+
+@pytest.mark.parametrize("value", ["auto", "0", 0, None, ""])
+def test_auto_follows_the_affinity(value):
+    before = os.sched_getaffinity(0)
+    one = {min(before)}
+    try:
+        os.sched_setaffinity(0, one)
+        assert usable_cpus() == 1
+        count, why = workers_for(value)
+        assert count == 1 and "CPU" in why
+    finally:
+        os.sched_setaffinity(0, before)
+    assert workers_for(value)[0] == len(before)
+
+
+def test_a_number_is_taken_as_given():
+    assert workers_for("7")[0] == workers_for(7)[0] == 7
+    for bad in ("-1", "many", "1.5", "²"):
+        with pytest.raises(ConfigurationError, match="is not a number"):
+            workers_for(bad)
+
+
+def test_backoff_grows_is_bounded_and_forgets():
+    backoff = Backoff()
+    assert [backoff.delay(1.0) for _ in range(9)] == [0, 1, 2, 4, 8, 16, 30, 30, 30]
+    assert backoff.delay(10.0) == 0
+    assert [backoff.delay(9.9), backoff.delay(0.0)] == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["uvloop", "meinheld", "twisted"])
+def test_loops_that_do_not_exist_are_refused_with_a_remedy(name):
+    with pytest.raises(ConfigurationError, match=name) as caught:
+        loops.create(name)
+    assert caught.value.remedy == "use --loop gevent"
