@@ -14,10 +14,10 @@ import logging
 import time
 from http import HTTPStatus
 
-from heatperf.errors import Overloaded
+from heatperf.errors import BodyTooLarge, Overloaded
 from heatperf.loops import access_log
 from heatperf.loops.base import INFINITE, HttpLimits, Interrupted, Loop, Stream, Waiter
-from heatperf.loops.http import BodyTooLarge, ProtocolError, Request, RequestReader
+from heatperf.loops.http import ProtocolError, Request, RequestReader
 from heatperf.loops.wsgi import (
     ClientGone,
     Environ,
@@ -187,7 +187,7 @@ class Connection:
         return response.keep_alive
 
     def _call(self, request: Request, response: Response) -> None:
-        environ = build_environ(request, self._environ, self.server.limits.max_body)
+        environ = build_environ(request, self._environ)
         result = self.server.wsgi(environ, response.start_response)
         try:
             response.finish(result)
@@ -208,7 +208,7 @@ class Connection:
             status, text = "503 Service Unavailable", f"{error}. Try again later."
             extra = f"Retry-After: {error.retry_after}\r\n"
         elif isinstance(error, BodyTooLarge):
-            status, text = "413 Content Too Large", str(error)
+            status, text = "413 Content Too Large", "The request body is too large"
         else:
             path = access_log.escape(request.target.partition(b"?")[0].decode("latin-1"))
             LOG.error("The application failed at %s %s", request.method.decode("latin-1"), path, exc_info=error)

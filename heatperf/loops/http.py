@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 import httptools
 
-from heatperf.errors import HeatperfError
+from heatperf.errors import BodyTooLarge, HeatperfError
 from heatperf.loops.base import HttpLimits
 
 # Methods whose name has no influence on llhttp's framing. All others are shown to it as POST: CONNECT and PRI would
@@ -46,22 +46,15 @@ class ProtocolError(HeatperfError):
         self.status = status
 
 
-class BodyTooLarge(HeatperfError):
-    """The application reads a body that the HTTP layer left unread; 413 if it escapes."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"The request body is larger than {limit} bytes")
-        self.limit = limit
-
-
 class UnreadBody:
-    """wsgi.input of a request whose body stays on the wire."""
+    """wsgi.input of a request whose body stays on the wire: reading it raises BodyTooLarge."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, length: int | None) -> None:
+        """:param length: as declared, None for a chunked body"""
+        self._length = length
 
     def _refuse(self, *args: Any) -> NoReturn:
-        raise BodyTooLarge(self._limit)
+        raise BodyTooLarge(self._length)
 
     read = readline = readlines = __iter__ = __next__ = _refuse
 

@@ -30,9 +30,9 @@ ExcInfo = tuple[type[BaseException], BaseException, types.TracebackType] | tuple
 # Hop-by-hop headers are the server's business (PEP 3333, "Other HTTP Features").
 OWN_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer"})
 NOTED_HEADERS = OWN_HEADERS | {"content-length", "date", "x-openstack-request-id"}
-# Only these peers may say that they have terminated TLS, as gunicorn has it (forwarded_allow_ips); uWSGI believes
-# everybody. "" is a unix socket.
-TRUSTED_FOR_SCHEME = frozenset({"127.0.0.1", "::1", ""})
+# What a proxy that has terminated TLS says, and uWSGI believes from everybody. All that follows is the scheme of the
+# links in the answer to this very request; the http_proxy_to_wsgi filter decides on all else that proxies say.
+TLS_TERMINATED = (("HTTP_X_FORWARDED_PROTO", "https"), ("HTTP_X_FORWARDED_SSL", "on"))
 MAX_KNOWN_NAMES = 2000
 
 
@@ -88,7 +88,7 @@ def base_environ(peer: tuple[str, str], local: tuple[str, str], scheme: str) -> 
     }
 
 
-def build_environ(request: Request, base: Environ, max_body: int) -> Environ:
+def build_environ(request: Request, base: Environ) -> Environ:
     """The environ of one request.
 
     PATH_INFO is percent-decoded and then read as latin-1 (PEP 3333, "Unicode Issues"). CONTENT_LENGTH is absent with a
@@ -118,13 +118,14 @@ def build_environ(request: Request, base: Environ, max_body: int) -> Environ:
             content = environ[key] + ("; " if key == "HTTP_COOKIE" else ",") + content
         environ[key] = content
     if request.unread:
-        environ["wsgi.input"] = UnreadBody(max_body)
+        environ["wsgi.input"] = UnreadBody(None if request.chunked else request.length)
     else:
         environ["wsgi.input"] = io.BytesIO(request.body)
     if request.chunked:
         environ["wsgi.input_terminated"] = True
-    if environ.get("HTTP_X_FORWARDED_PROTO") == "https" and environ["REMOTE_ADDR"] in TRUSTED_FOR_SCHEME:
-        environ["wsgi.url_scheme"] = "https"
+    for key, value in TLS_TERMINATED:
+        if environ.get(key) == value:
+            environ["wsgi.url_scheme"] = "https"
     return environ
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import webob.exc
 
 from heatperf.pipeline import keystone
+from heatperf.pipeline.links import relay
 from heatperf.pipeline.parts import App, Filter, Parts, current
 
 
@@ -29,7 +30,7 @@ class AuthUrl:
             environ["HTTP_X_AUTH_URL"] = self.auth_url(environ.get("HTTP_X_AUTH_URL"))
         except webob.exc.HTTPException as answer:
             return answer(environ, start_response)
-        return self._app(environ, start_response)
+        return relay(self._app, environ, start_response)
 
     def auth_url(self, given: str | None) -> str | None:
         """Return the URL to send on.

@@ -10,6 +10,7 @@ import webob
 from oslo_utils import importutils
 
 from heatperf.context import RequestContext
+from heatperf.pipeline.links import relay
 from heatperf.pipeline.parts import App, Filter, Parts, current
 
 
@@ -26,7 +27,7 @@ class ContextFilter:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         webob.Request(environ).context = self.context_for(environ)
-        return self._app(environ, start_response)
+        return relay(self._app, environ, start_response)
 
     def context_for(self, environ: dict[str, Any]) -> Any:
         """Return the context of the caller that ``environ`` describes.

@@ -14,6 +14,7 @@ import webob.exc
 
 from heatperf.api import codec
 from heatperf.errors import Overloaded, heat
+from heatperf.pipeline.links import relay
 from heatperf.pipeline.parts import App, Filter, current
 
 #: Exception class name -> status. By name, up the chain of base classes, so that exceptions of libraries count too.
@@ -39,7 +40,7 @@ class FaultWrapper:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         try:
-            return self._app(environ, start_response)
+            return relay(self._app, environ, start_response)
         except Exception as error:  # noqa: BLE001 - this is the place where every exception ends
             answer = self.render(error, environ)
         return answer(environ, start_response)

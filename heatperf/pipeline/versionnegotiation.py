@@ -12,6 +12,7 @@ import webob
 import webob.exc
 
 from heatperf.api import codec
+from heatperf.pipeline.links import relay
 from heatperf.pipeline.parts import App
 
 _VERSION = re.compile(r"^v(\d+)\.?(\d+)?")
@@ -49,8 +50,10 @@ class VersionNegotiation:
         self._app = app
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        answer = self.negotiate(webob.Request(environ)) or self._app
-        return answer(environ, start_response)
+        answer = self.negotiate(webob.Request(environ))
+        if answer is not None:
+            return answer(environ, start_response)
+        return relay(self._app, environ, start_response)
 
     def negotiate(self, request: webob.Request) -> Any:
         """Return an answer, or None to pass the request on."""

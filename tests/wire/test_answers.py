@@ -6,9 +6,8 @@ import time
 import pytest
 from rawhttp import Client, ask, wait_for
 
-from heatperf.errors import Overloaded
+from heatperf.errors import BodyTooLarge, Overloaded
 from heatperf.loops import HttpLimits
-from heatperf.loops.http import BodyTooLarge
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 GET10 = b"GET / HTTP/1.0\r\n\r\n"
@@ -328,8 +327,9 @@ def test_lingering_is_bounded(make_server):
 def test_reading_an_unread_body_is_a_413(tight, framing):
     def app(environ, start_response):
         if "x-catch" in environ["QUERY_STRING"]:
-            with pytest.raises(BodyTooLarge):
+            with pytest.raises(BodyTooLarge) as caught:
                 environ["wsgi.input"].read()
+            assert caught.value.length == (2000 if "CONTENT_LENGTH" in environ else None)
             start_response("400 Caught", [])
             return []
         return [environ["wsgi.input"].readline()]

@@ -148,6 +148,6 @@ def test_hosts_upstream_accepts(server, host):
 
 
 @pytest.mark.parametrize(("value", "scheme"), [(b"https", "https"), (b"http", "http"), (b"https, http", "http")])
-def test_forwarded_proto_from_loopback(server, value, scheme):
+def test_forwarded_proto_of_a_proxy_that_terminates_tls(server, value, scheme):
     seen = environ_of(ask(server.port, b"GET / HTTP/1.1\r\n" + HOST + b"X-Forwarded-Proto: " + value + b"\r\n\r\n"))
     assert seen["wsgi.url_scheme"] == scheme

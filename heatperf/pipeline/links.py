@@ -1,0 +1,25 @@
+"""Redirects under a URL scheme that is none: the same broken Location as upstream.
+
+With proxy parsing on, ``X-Forwarded-Proto: https, http`` makes the scheme "https, http". WebOb completes a Location that
+does not start with a scheme, and cannot tell that this one does; upstream's filters each pass the answer through WebOb,
+so each prefixes it once more. Ours do not, except here.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import webob
+
+from heatperf.pipeline.parts import App
+
+
+def relay(app: App, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    """Call ``app``; complete the answer's Location as one of upstream's filters would."""
+
+    def relinked(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        if environ["wsgi.url_scheme"] in ("http", "https"):
+            return start_response(status, headers, *exc_info)
+        webob.Response(status=status, headerlist=headers, app_iter=[])(environ, start_response)
+        return lambda _data: None
+
+    return app(environ, relinked)
