@@ -1,4 +1,4 @@
-"""heatperf beside upstream's heat-api under uWSGI: the same cloud, the same load, in turns. ``python bench/_compare.py``
+"""heatperf beside upstream's heat-api under uWSGI: the same cloud, the same load, in turns.
 
 Starts a private broker, Keystone and heat-engine, then for each workload drives the two servers with wrk, A B A B.
 Prints, per server, medians over the rounds: CPU per request (user and system time of all processes of the server from

@@ -123,9 +123,8 @@ def build_environ(request: Request, base: Environ) -> Environ:
         environ["wsgi.input"] = io.BytesIO(request.body)
     if request.chunked:
         environ["wsgi.input_terminated"] = True
-    for key, value in TLS_TERMINATED:
-        if environ.get(key) == value:
-            environ["wsgi.url_scheme"] = "https"
+    if any(environ.get(key) == value for key, value in TLS_TERMINATED):
+        environ["wsgi.url_scheme"] = "https"
     return environ
 
 

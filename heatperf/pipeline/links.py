@@ -1,8 +1,8 @@
 """Redirects under a URL scheme that is none: the same broken Location as upstream.
 
-With proxy parsing on, ``X-Forwarded-Proto: https, http`` makes the scheme "https, http". WebOb completes a Location that
-does not start with a scheme, and cannot tell that this one does; upstream's filters each pass the answer through WebOb,
-so each prefixes it once more. Ours do not, except here.
+With proxy parsing on, ``X-Forwarded-Proto: https, http`` makes the scheme "https, http". WebOb completes a Location
+that does not start with a scheme, and does not see that this one does. Upstream's filters each pass the answer through
+WebOb, so each prefixes it once more; ours do not, except here.
 """
 
 from collections.abc import Iterable

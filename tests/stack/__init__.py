@@ -14,6 +14,7 @@ from .client import CommandFailed, OpenStackClient
 from .cloud import Cloud
 from .engine import HeatEngine
 from .keystone import Credentials, Keystone
+from .mariadb import MariaDB
 from .process import Part, Process, StackError, free_port, wait_until
 from .rabbitmq import RabbitMQ
 
@@ -24,6 +25,7 @@ __all__ = [
     "HeatEngine",
     "Heatperf",
     "Keystone",
+    "MariaDB",
     "OpenStackClient",
     "Part",
     "Process",

@@ -1,6 +1,6 @@
-"""A small cloud: broker, Keystone and a stock heat-engine, on one heat.conf, waiting for an API server in front.
+"""A small cloud: broker, Keystone and a stock heat-engine with its database, waiting for an API server in front.
 
-In: a run directory. Out: the three parts running, ``config_file`` for an API server, ``api_port`` as the port that
+In: a run directory, a broker and Keystone. Out: an engine running on one heat.conf, ``config_file`` for an API server, ``api_port`` as the port that
 Keystone's catalog names for orchestration.
 """
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from .engine import HeatEngine
 from .heat_conf import heat_conf
 from .keystone import Keystone
+from .mariadb import MariaDB
 from .paths import upstream_paste_file
 from .process import Part
 from .rabbitmq import RabbitMQ
@@ -28,11 +29,12 @@ class Cloud(Part):
         self.keystone = keystone
         self.api_port = keystone.orchestration_port
         self.config_file = directory / "heat.conf"
+        self.database = MariaDB(directory / "mariadb")
         self.engine = HeatEngine(directory / "engine", self.config_file, broker, _VHOST)
 
     @property
-    def parts(self) -> list[Part]:
-        return [self.engine, self.broker, self.keystone]
+    def logs(self) -> list[Path]:
+        return [*self.engine.logs, *self.database.logs]
 
     def config(self, name: str, paste_file: Path, extra: Mapping[str, Mapping[str, str]] | None = None) -> Path:
         """Another heat.conf beside the first, for an API server with other settings in front of the same engine."""
@@ -41,12 +43,13 @@ class Cloud(Part):
         return path
 
     def _render(self, paste_file: Path, extra: Mapping[str, Mapping[str, str]]) -> str:
-        database = f"sqlite:///{self.directory}/heat.db"
-        return heat_conf(self.keystone, self.broker.url(_VHOST), database, paste_file, extra)
+        return heat_conf(self.keystone, self.broker.url(_VHOST), self.database.url("heat"), paste_file, extra)
 
     def _start(self) -> None:
+        self.database.start()
         self.config_file.write_text(self._render(upstream_paste_file(), {}))
         self.engine.start()
 
     def _stop(self) -> None:
         self.engine.stop()
+        self.database.stop()
