@@ -17,7 +17,7 @@ PEERS := .peers/heat-27/.installed .peers/keystone/.installed .peers/client/.ins
 
 help:
 	@echo "make serve         development server on loopback; no root, compiler or broker (ARGS=\"--bind 127.0.0.1:9000\")"
-	@echo "make test          lint and every layer of tests, with a real broker, Keystone and heat-engine (ARGS=tests/unit)"
+	@echo "make test          lint and all layers of tests, with a real broker, Keystone and engine (ARGS=tests/unit)"
 	@echo "make lint          ruff and mypy"
 	@echo "make conformance   score against upstream's recorded answers (ARGS=\"--variants base,debug\", PEER=upstream)"
 	@echo "make venv          .venv, the project and its test tools"

@@ -6,6 +6,7 @@ Each test makes the stacks it needs under names of its own and deletes them.
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from stack.api import ApiServer
 from stack.launcher import Launcher
 
 DATA = Path(__file__).parent / "data"
+# A line of heatperf's access log, or of uWSGI's, with the worker's process id.
+ACCESS = re.compile(r"(?m)^\S+ \S+ (\d+) INFO heatperf\.access|^\[pid: (\d+)\|")
 
 
 @pytest.fixture
@@ -155,6 +158,20 @@ def test_a_token_of_another_project_is_403(api: ApiServer, cloud: Cloud) -> None
     answer = requests.get(f"{api.url}/v1/{project}/stacks", headers=headers, timeout=60)
     assert answer.status_code == 403
     assert answer.json()["error"]["type"] == "HTTPForbidden"
+
+
+def test_both_workers_answer(api: ApiServer, cloud: Cloud) -> None:
+    project = cloud.keystone.project_id(cloud.keystone.user)
+    headers = {"X-Auth-Token": cloud.keystone.token(cloud.keystone.user)}
+
+    def both_answered() -> bool:
+        with ThreadPoolExecutor(8) as clients:
+            url = f"{api.url}/v1/{project}/build_info"
+            answers = list(clients.map(lambda _: requests.get(url, headers=headers, timeout=60), range(8)))
+        assert {answer.status_code for answer in answers} == {200}
+        return len({pid for found in ACCESS.findall(api.output) for pid in found if pid}) >= 2
+
+    wait_until(both_answered, 60, "answer from two workers")
 
 
 def test_healthcheck_needs_no_token(api: ApiServer) -> None:

@@ -1,7 +1,7 @@
 """A small cloud: broker, Keystone and a stock heat-engine with its database, waiting for an API server in front.
 
-In: a run directory, a broker and Keystone. Out: an engine running on one heat.conf, ``config_file`` for an API server, ``api_port`` as the port that
-Keystone's catalog names for orchestration.
+In: a run directory, a broker and Keystone. Out: an engine running on one heat.conf, ``config_file`` for an API server
+and ``api_port``, the port that Keystone's catalog names for orchestration.
 """
 
 from collections.abc import Mapping

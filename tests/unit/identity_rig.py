@@ -76,10 +76,16 @@ class FakeKeystone:
         login = body["auth"]["identity"]["password"]["user"]
         if login["password"] == PASSWORD:
             project = body["auth"]["scope"]["project"]["id"]
-            return 201, token_body(login["name"], ("member",), project), {"X-Subject-Token": f"token-of-{login['name']}"}
+            return (
+                201,
+                token_body(login["name"], ("member", "reader"), project),
+                {"X-Subject-Token": f"token-of-{login['name']}"},
+            )
         if login["password"] == SERVICE_PASSWORD:
             service = token_body("heat", ("service",), "services")
-            places = [{"interface": kind, "region": "R", "url": f"{self.url}/v3"} for kind in ("public", "internal", "admin")]
+            places = [
+                {"interface": kind, "region": "R", "url": f"{self.url}/v3"} for kind in ("public", "internal", "admin")
+            ]
             service["token"]["catalog"] = [{"type": "identity", "name": "keystone", "endpoints": places}]
             return 201, service, {"X-Subject-Token": "service-token"}
         return 401, {"error": {"code": 401, "title": "Unauthorized", "message": "no"}}, {}

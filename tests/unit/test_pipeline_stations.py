@@ -162,12 +162,11 @@ class TestContext:
             X_Project_Name="one",
             X_User_Domain_Id="ud",
             X_Project_Domain_Id="pd",
-            OpenStack_System_Scope="all",
         )
         old = {name: found[name] for name in ("user_id", "tenant_id", "user_domain_id", "project_domain_id")}
         assert old == {"user_id": "u1", "tenant_id": "p1", "user_domain_id": "ud", "project_domain_id": "pd"}
         assert "tenant" not in found  # from 26 on it would become the project's name
-        assert (found["project_name"], found["system_scope"], found["project_id"]) == ("one", "all", "p1")
+        assert (found["project_name"], found["project_id"]) == ("one", "p1")
         assert {"auth_token_info", "trust_id", "trustor_user_id", "read_only", "show_deleted"} <= set(found)
         json.dumps(found)
 
