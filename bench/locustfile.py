@@ -1,4 +1,4 @@
-"""Load with locust: ``locust -f bench/ --host http://127.0.0.1:8004`` (web UI; ``--headless -u 20 -r 5 -t 1m`` without).
+"""Load with locust: ``locust -f bench/ --host http://127.0.0.1:8004``, and ``--headless -u 20 -r 5 -t 1m`` with no web.
 
 Users behave like tools that read stacks. They take a token and a project from OS_TOKEN and OS_PROJECT_ID; without one
 the server must run a pipeline that needs none (noauth), and the project is "admin". A wrong answer counts as a failure
