@@ -25,8 +25,10 @@ help:
 	@echo "make clean         caches and build products; make distclean also removes .venv and .peers"
 
 venv: $(VENV)
+	@:
 
 peers: $(PEERS)
+	@:
 
 system:
 	@tools/system-packages

@@ -137,11 +137,12 @@ def serve(prog: str, argv: Sequence[str]) -> int:
     from heatperf.config.files import settings_of
 
     logs.setup(conf)
-    for finding in lint(conf, settings_of(conf)):
-        logging.getLogger("heatperf.config").warning("%s", finding)
     from heatperf.pipeline.application import build
 
-    application = build(conf, _engine(options))
+    application = build(conf, _engine(options), options.dev)
+    if not options.dev:
+        for finding in lint(conf, settings_of(conf)):
+            logging.getLogger("heatperf.config").warning("%s", finding)
     _set_up_reports(conf)
     logging.getLogger("heatperf.server").info("%s", reason)
     if options.dev:
@@ -154,7 +155,12 @@ def serve(prog: str, argv: Sequence[str]) -> int:
 def _load(conf: Any, options: argparse.Namespace, rest: list[str]) -> None:
     from heatperf.config.load import load
 
-    load(conf, rest, development=options.dev)
+    try:
+        load(conf, rest, development=options.dev)
+    except SystemExit as refusal:
+        if refusal.code:  # oslo.config's parser knows only its own flags, and showed only those
+            _serve_parser("heatperf serve").print_usage(sys.stderr)
+        raise
     if options.flavor is not None:
         conf.set_override("flavor", options.flavor, group="paste_deploy")
     if options.paste is not None:

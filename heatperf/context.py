@@ -58,7 +58,7 @@ class RequestContext(oslo_context.RequestContext):
         _current.set(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the context as the engine expects it (research: heat 26 and later)."""
+        """Return the context as engines from heat 26 on read it."""
         values = super().to_dict()
         values.update(
             username=self.username,
@@ -113,11 +113,15 @@ def admin_context() -> RequestContext:
 
     The current request's context stays current, so log lines keep its request id.
     """
+    asking = _current.get()
     token = _current.set(None)
     try:
-        return RequestContext(is_admin=True)
+        context = RequestContext(is_admin=True)
     finally:
         _current.reset(token)
+    if asking is not None:
+        context.trace_info = asking.trace_info  # the trace goes on through the engine
+    return context
 
 
 class ContextLogFilter(logging.Filter):

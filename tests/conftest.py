@@ -26,6 +26,7 @@ from stack.process import tail  # noqa: E402
 
 LAYERS = ("unit", "wire", "process", "conformance", "e2e")
 LAUNCHER: pytest.StashKey[Launcher] = pytest.StashKey()
+CLOSING: pytest.StashKey[list[str]] = pytest.StashKey()
 LOG_OFFSETS: pytest.StashKey[dict[Path, int]] = pytest.StashKey()
 
 
@@ -40,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[LAUNCHER] = Launcher()
+    config.stash[CLOSING] = []
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +90,12 @@ def api(
     launcher.stop(part)
 
 
+@pytest.fixture(scope="session")
+def closing_lines(request: pytest.FixtureRequest) -> list[str]:
+    """Lines that a test adds to the end of the report."""
+    return request.config.stash[CLOSING]
+
+
 @pytest.fixture
 def openstack(cloud: Cloud, api: ApiServer, tmp_path: Path) -> OpenStackClient:
     """The stock client as an ordinary user, talking to ``api``."""
@@ -128,8 +136,10 @@ def layer_of(nodeid: str) -> str:
     return folder if folder in LAYERS else "other"
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    # After everything else, pytest's own short summary included.
+    yield
     counts: dict[str, Counter[str]] = {}
     seconds: Counter[str] = Counter()
     for outcome, reports in terminalreporter.stats.items():
@@ -145,3 +155,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for layer in [*LAYERS, *sorted(set(counts) - set(LAYERS))]:
         found = ", ".join(f"{number} {outcome}" for outcome, number in sorted(counts.get(layer, Counter()).items()))
         terminalreporter.write_line(f"{layer:<12} {found or 'none ran':<40} {seconds[layer]:7.1f} s")
+    for line in terminalreporter.config.stash[CLOSING]:
+        terminalreporter.write_line(line)

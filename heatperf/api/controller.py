@@ -31,16 +31,20 @@ class Services:
         self.policy = policy
         #: pool of native threads for template_url downloads; set when the worker starts
         self.fetch_pool: Any = None
+        #: pool of native threads for parsing large templates: they take turns with the loop, where the parser would not
+        self.parse_pool: Any = None
 
     def start(self, loop: Any) -> None:
         """Make the worker's own parts: called after the fork."""
         settings = self.conf.heatperf
         self.fetch_pool = loop.pool("fetch", settings.fetch_concurrency, settings.fetch_concurrency * 4)
+        self.parse_pool = loop.pool("parse", 2, 128)
 
     def stop(self) -> None:
         """Release the worker's own parts: called after the drain."""
-        if self.fetch_pool is not None:
-            self.fetch_pool.stop()
+        for pool in (self.fetch_pool, self.parse_pool):
+            if pool is not None:
+                pool.stop()
 
 
 class Controller:

@@ -13,7 +13,7 @@ import webob
 import webob.exc
 
 from heatperf.api import codec
-from heatperf.errors import BodyTooLarge, heat
+from heatperf.errors import BodyTooLarge, Overloaded, heat
 
 LOG = logging.getLogger(__name__)
 
@@ -42,8 +42,7 @@ def call_action(request: ApiRequest, action: Callable[..., Any], arguments: dict
     request.params.get("ContentType")
     LOG.info("Processing request: %s %s", request.method, request.path)
     try:
-        arguments.update(read_body(request, limit))
-        result = action(request, **arguments)
+        result = action(request, **{**arguments, **read_body(request, limit)})
     except TypeError as error:
         # arguments that do not fit the action (a body missing or unexpected), or values of the wrong type deeper down
         LOG.error("Malformed request: %s", error)
@@ -54,7 +53,7 @@ def call_action(request: ApiRequest, action: Callable[..., Any], arguments: dict
         raise heat.HTTPExceptionDisguise(error) from error
     except webob.exc.HTTPException as answer:
         return answer  # 2xx and 3xx are answers, not errors
-    except (heat.HeatError, heat.EngineUnavailable, heat.MessagingTimeout):
+    except (heat.HeatError, heat.EngineUnavailable, heat.MessagingTimeout, Overloaded, BodyTooLarge):
         raise  # expected, and logged where they arose
     except Exception as error:
         LOG.error("Unexpected error occurred serving API: %s", error, exc_info=LOG.isEnabledFor(logging.DEBUG))

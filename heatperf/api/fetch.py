@@ -1,10 +1,11 @@
 """Download a template_url.
 
-Blocking, so it runs in the pool "fetch" of native threads; bounded by template_fetch_timeout (seconds, per read) and
-max_template_size (bytes).
+Blocking, so it runs in the pool "fetch" of native threads; bounded by template_fetch_timeout (seconds, for connecting,
+for each read, and for all of it) and max_template_size (bytes).
 """
 
 import logging
+import time
 from urllib.parse import urlparse
 
 import requests
@@ -30,11 +31,14 @@ def fetch(url: str, limit: int, timeout: float) -> bytes:
         raise FetchError(f"Invalid URL scheme {scheme}")
     LOG.info("Fetching data from %s", _without_credentials(url))
     data = bytearray()
+    end = time.monotonic() + timeout
     try:
         with requests.get(url, stream=True, timeout=timeout) as response:
             response.raise_for_status()
             for chunk in response.iter_content(_CHUNK):
                 data += chunk
+                if time.monotonic() > end:  # a server that drips would otherwise hold the thread for days
+                    raise TimeoutError
                 if len(data) > limit:
                     raise FetchError(f"Template exceeds maximum allowed size ({limit} bytes)")
     except (requests.RequestException, TimeoutError) as error:

@@ -1,8 +1,8 @@
 """Parse templates and environments, JSON or YAML, into dictionaries.
 
-Runs on the worker's loop (large ones will move to a helper process). Raises ValueError with the text clients see, and
-errors.heat.RequestLimitExceeded. YAML is read twice where the first, C-based pass fails: only the pure Python loader
-says where the mistake is, and clients show that text.
+Small texts are parsed on the worker's loop, larger ones in native threads (see instantiation.py). Raises ValueError
+with the text clients see, and errors.heat.RequestLimitExceeded. YAML is read twice where the first, C-based pass fails:
+only the pure Python loader says where the mistake is, and clients show that text.
 """
 
 import json
@@ -15,8 +15,23 @@ from heatperf.errors import heat
 _BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+#: Entries that merge keys may give one mapping; far above what a template within max_template_size needs.
+_MAX_MERGED = 100_000
+
+
 class _Loader(_BaseLoader):
     """Safe YAML with timestamps left as the text they were: an unquoted 2013-05-23 is a version, not a date."""
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Write out merge keys (``<<``), which multiply like aliases but inside the loader.
+
+        :raises heat.RequestLimitExceeded: one mapping gets more than _MAX_MERGED entries
+        """
+        super().flatten_mapping(node)
+        if len(node.value) > _MAX_MERGED:
+            raise heat.RequestLimitExceeded(
+                message=f"The merge keys of the YAML stand for more than {_MAX_MERGED} values."
+            )
 
 
 def _text(loader: Any, node: Any) -> Any:
@@ -38,22 +53,55 @@ _ENVIRONMENT_SECTIONS: dict[str, type] = {
 }
 
 
-def _load_yaml(text: Any) -> Any:
-    """Return what YAML text says, None for an empty document.
+def _load_yaml(text: Any, limit: int) -> Any:
+    """Return what YAML text says, an empty mapping for an empty document.
 
+    :param limit: most values that aliases may make of it
     :raises yaml.YAMLError: from the loader whose text names line and column
+    :raises heat.RequestLimitExceeded: aliases make more of it
     """
     try:
         # S506: _Loader derives from a safe loader
         value = yaml.load(text, Loader=_Loader)  # noqa: S506
     except yaml.YAMLError:
         return yaml.load(text, Loader=yaml.SafeLoader)
+    _check_aliases(value, limit)
     return {} if value is None else value
 
 
-def parse_mapping(text: Any) -> dict[str, Any]:
+def _check_aliases(value: Any, limit: int) -> None:
+    """Refuse what aliases blow up: a few lines of YAML can stand for billions of values once they are written out.
+
+    Counts each shared part once and multiplies, so the check itself costs what the text costs.
+
+    :raises heat.RequestLimitExceeded: more than ``limit`` values
+    :raises RecursionError: a part contains itself
+    """
+    sizes: dict[int, int] = {}
+    open_parts: set[int] = set()
+    stack = [(value, False)]
+    while stack:
+        part, counted = stack.pop()
+        if not isinstance(part, (dict, list, tuple)) or id(part) in sizes:
+            continue
+        children = part.values() if isinstance(part, dict) else part
+        if counted:
+            open_parts.discard(id(part))
+            sizes[id(part)] = 1 + sum(sizes.get(id(child), 1) for child in children)
+            if sizes[id(part)] > limit:
+                raise heat.RequestLimitExceeded(message=f"The aliases of the YAML stand for more than {limit} values.")
+            continue
+        if id(part) in open_parts:
+            raise RecursionError("a part of the YAML contains itself")
+        open_parts.add(id(part))
+        stack.append((part, True))
+        stack.extend((child, False) for child in children)
+
+
+def parse_mapping(text: Any, limit: int) -> dict[str, Any]:
     """Return the mapping that JSON or YAML text holds.
 
+    :param limit: most values that YAML aliases may make of it
     :raises ValueError: it is neither, or no mapping
     """
     try:
@@ -61,7 +109,7 @@ def parse_mapping(text: Any) -> dict[str, Any]:
         value = json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
     except ValueError:
         try:
-            value = _load_yaml(text)
+            value = _load_yaml(text, limit)
         except yaml.YAMLError as error:
             raise ValueError(f"Error parsing template [root stack] {error}") from error
     if not isinstance(value, dict):
@@ -88,21 +136,22 @@ def parse_template(text: Any, limit: int) -> dict[str, Any]:
     :raises heat.RequestLimitExceeded: it is larger than ``limit``
     """
     check_size(text, limit)
-    template = parse_mapping(text)
+    template = parse_mapping(text, limit)
     if not any(key in template for key in VERSION_KEYS):
         raise ValueError("Template format version not found.")
     return template
 
 
-def parse_environment(text: Any) -> dict[str, Any]:
+def parse_environment(text: Any, limit: int) -> dict[str, Any]:
     """Return the environment that YAML text holds, checked.
 
+    :param limit: most values that its aliases may make of it
     :raises ValueError: it cannot be parsed, or has unknown or empty sections
     """
     if text is None:
         return {}
     try:
-        value = _load_yaml(text)
+        value = _load_yaml(text, limit)
     except yaml.YAMLError as error:
         raise ValueError(error) from error
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Exceptions of the server itself, as opposed to the API's answers (those are in heatperf.api.faults).
+"""Exceptions of the server itself, as opposed to the API's answers (those are in errors/heat.py).
 
 Ground floor: importable from everywhere, imports nothing of heatperf. Raised in the supervisor and in workers alike.
 """

@@ -1,7 +1,7 @@
 """Build the worker's application: messaging, policy, pipeline, tracing, in heat-api's order of start.
 
 In: the parsed configuration. Out: a Pipeline (see deploy.py). Raised: ConfigurationError. Runs in the supervisor,
-before the fork; nothing here connects to anything.
+before the fork; nothing connects to anything until a worker starts its parts.
 """
 
 import logging
@@ -25,17 +25,18 @@ NO_ENGINE = (
 )
 
 
-def build(conf: Any, engine: str) -> Pipeline:
+def build(conf: Any, engine: str, development: bool = False) -> Pipeline:
     """Return the application that workers serve.
 
     :param engine: ``rpc`` for the engines behind transport_url, ``none`` for a server without one
+    :param development: read no file but those that were named
     :raises ConfigurationError: transport, policy or paste file cannot be used
     """
     transport = _transport(conf, engine)
     policy = Policy(conf)
-    pipeline = load_paste_app(Parts(conf, policy, EngineClient(transport)))
-    _set_up_tracing(conf)
-    return pipeline
+    parts = Parts(conf, policy, EngineClient(transport), development)
+    parts.startables.append(Tracing(conf))
+    return load_paste_app(parts)
 
 
 def _transport(conf: Any, engine: str) -> Transport:
@@ -52,11 +53,23 @@ def _transport(conf: Any, engine: str) -> Transport:
     return OsloTransport(conf)
 
 
-def _set_up_tracing(conf: Any) -> None:
-    if not conf.profiler.enabled:
-        web.disable()
-        return
-    initializer.init_from_conf(
-        conf=conf, context=admin_context().to_dict(), project="heat", service=conf.prog, host=conf.host
-    )
-    LOG.warning("Tracing is on: who knows one of [profiler] hmac_keys can have a request traced")
+class Tracing:
+    """osprofiler in a worker. Its collector may connect at once, so each worker makes its own, after the fork."""
+
+    def __init__(self, conf: Any) -> None:
+        self._conf = conf
+        if conf.profiler.enabled:
+            LOG.warning("Tracing is on: who knows one of [profiler] hmac_keys can have a request traced")
+        else:
+            web.disable()
+
+    def start(self, _loop: Any) -> None:
+        """Connect to the collector of [profiler] connection_string, if tracing is on."""
+        conf = self._conf
+        if conf.profiler.enabled:
+            initializer.init_from_conf(
+                conf=conf, context=admin_context().to_dict(), project="heat", service=conf.prog, host=conf.host
+            )
+
+    def stop(self) -> None:
+        """Nothing to release."""

@@ -42,5 +42,4 @@ def filter_factory(global_conf: dict[str, str], **local_conf: str) -> Filter:
     """Build the filter for ``paste.filter_factory``."""
     parts = current()
     conf = {**global_conf, **local_conf}
-    # upstream passes its ConfigOpts by the same key
     return lambda app: AuthToken(app, parts, conf)

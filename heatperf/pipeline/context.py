@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import webob
-from oslo_utils import importutils
 
 from heatperf.context import RequestContext
 from heatperf.pipeline.links import relay
@@ -15,21 +14,17 @@ from heatperf.pipeline.parts import App, Filter, Parts, current
 
 
 class ContextFilter:
-    """The filter.
+    """The filter. It takes no options: the key ``context_class`` that old files hold has no effect upstream either."""
 
-    :param kind: context class; another than ours where the paste section names one as ``context_class``
-    """
-
-    def __init__(self, app: App, parts: Parts, kind: Any = RequestContext) -> None:
+    def __init__(self, app: App, parts: Parts) -> None:
         self._app = app
         self._policy = parts.policy
-        self._kind = kind
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         webob.Request(environ).context = self.context_for(environ)
         return relay(self._app, environ, start_response)
 
-    def context_for(self, environ: dict[str, Any]) -> Any:
+    def context_for(self, environ: dict[str, Any]) -> RequestContext:
         """Return the context of the caller that ``environ`` describes.
 
         User and key headers win over EC2 credentials, as upstream.
@@ -40,7 +35,7 @@ class ContextFilter:
             password = environ.get("HTTP_X_AUTH_KEY")
         else:
             aws_creds = environ.get("HTTP_X_AUTH_EC2_CREDS")
-        context = self._kind.from_environ(
+        context = RequestContext.from_environ(
             environ,
             username=username,
             password=password,
@@ -50,14 +45,11 @@ class ContextFilter:
             region_name=environ.get("HTTP_X_REGION_NAME"),
             auth_plugin=environ.get("keystone.token_auth"),
         )
-        if isinstance(context, RequestContext):
-            context.is_admin = self._policy.is_admin(context)
+        context.is_admin = self._policy.is_admin(context)
         return context
 
 
-def filter_factory(global_conf: dict[str, str], **local_conf: str) -> Filter:
+def filter_factory(_global_conf: dict[str, str], **_local_conf: str) -> Filter:
     """Build the filter for ``paste.filter_factory``."""
     parts = current()
-    name = {**global_conf, **local_conf}.get("context_class")
-    kind = importutils.import_class(name) if name else RequestContext
-    return lambda app: ContextFilter(app, parts, kind)
+    return lambda app: ContextFilter(app, parts)

@@ -35,20 +35,25 @@ HEAT_NAMES: dict[str, str] = {
     "heat.common.wsgi:filter_factory": "heatperf.pipeline.composite:filter_factory",
 }
 
-#: Stock factories (by the class or function they are, whatever name led to them) that ours replace.
-REPLACED: dict[str, str] = {
-    "keystonemiddleware.auth_token:filter_factory": "heatperf.pipeline.authtoken:filter_factory",
-    "osprofiler.web:WsgiMiddleware.factory": "heatperf.pipeline.osprofiler:factory",
+#: Stock factories (by the class or function they are, whatever name led to them) that ours stand in for, and how.
+REPLACED: dict[str, tuple[str, str]] = {
+    "keystonemiddleware.auth_token:filter_factory": (
+        "heatperf.pipeline.authtoken:filter_factory",
+        "stock, waiting in native threads",
+    ),
+    "osprofiler.web:WsgiMiddleware.factory": (
+        "heatperf.pipeline.osprofiler:factory",
+        "stock, in native threads while [profiler] is on",
+    ),
+    "oslo_middleware.cors:CORS.factory": ("heatperf.pipeline.cors:filter_factory", "stock"),
+    "oslo_middleware.healthcheck:Healthcheck.factory": ("heatperf.pipeline.healthcheck:filter_factory", "stock"),
 }
 
 #: Stock factories that never block, so their filters run on the loop as they are.
 INLINE = frozenset(
     (
         "oslo_middleware.catch_errors:CatchErrors.factory",
-        "oslo_middleware.cors:CORS.factory",
-        "oslo_middleware.cors:filter_factory",
         "oslo_middleware.healthcheck:Healthcheck.app_factory",
-        "oslo_middleware.healthcheck:Healthcheck.factory",
         "oslo_middleware.http_proxy_to_wsgi:HTTPProxyToWSGI.factory",
         "oslo_middleware.request_id:RequestId.factory",
         "oslo_middleware.sizelimit:RequestBodySizeLimiter.factory",
@@ -114,12 +119,24 @@ class _Loader(loadwsgi.ConfigLoader):
         scheme, _, rest = name.partition(":")
         if scheme == "config":  # another file: it gets the same treatment
             path, _, section = rest.partition("#")
-            path = os.path.join(os.path.dirname(self.filename), path)
-            return _Loader(path, self._parts).get_context(object_type, section or "main", global_conf)
+            loader = _Loader(os.path.join(os.path.dirname(self.filename), path), self._parts)
+            if global_conf:
+                loader.update_defaults(global_conf, overwrite=False)
+            return loader.get_context(object_type, section or "main", global_conf)
+        if scheme == "call" and rest in HEAT_NAMES:
+            name = f"call:{HEAT_NAMES[rest]}"
         context = loadwsgi.loadcontext(
             object_type, name, relative_to=os.path.dirname(self.filename), global_conf=global_conf
         )
-        return self._adopt(context, object_type, name)
+        # `call:` leaves open what kind of factory it names; the section that uses it says so
+        return context if context.protocol is None else self._adopt(context, object_type, name)
+
+    def _context_from_use(
+        self, object_type: Any, local_conf: dict[str, str], global_conf: Any, global_additions: Any, section: str
+    ) -> Any:
+        open_kind = local_conf["use"].startswith("call:")
+        context = super()._context_from_use(object_type, local_conf, global_conf, global_additions, section)
+        return self._adopt(context, object_type, section) if open_kind else context
 
     def _context_from_explicit(
         self, object_type: Any, local_conf: dict[str, str], global_conf: Any, global_addition: Any, section: str
@@ -141,8 +158,8 @@ class _Loader(loadwsgi.ConfigLoader):
         if context.protocol in ("paste.composite_factory", "paste.composit_factory"):
             return context
         if factory in REPLACED:
-            context.object = resolve(REPLACED[factory])
-            how = "stock, waiting in native threads"
+            target, how = REPLACED[factory]
+            context.object = resolve(target)
         elif factory in ("heatperf.pipeline.composite:filter_factory", "heatperf.pipeline.composite:app_factory"):
             return self._adopt_generic(context, is_filter, name)
         elif factory.startswith("heatperf."):
@@ -150,7 +167,7 @@ class _Loader(loadwsgi.ConfigLoader):
         elif factory in INLINE:
             how = "stock"
         else:
-            how = self._make_native(context, is_filter)
+            how = self._make_native(context, is_filter, name)
         self._parts.stations.append(Station(name.rpartition(":")[2], factory, how))
         return context
 
@@ -158,21 +175,21 @@ class _Loader(loadwsgi.ConfigLoader):
         """A section of the generic factories: what its ``heat.*_factory`` key names decides."""
         target = context.local_conf.get("heat.filter_factory" if is_filter else "heat.app_factory", "").strip()
         known = target in HEAT_NAMES
-        how = "own" if known else self._make_native(context, is_filter)
+        how = "own" if known else self._make_native(context, is_filter, name)
         self._parts.stations.append(Station(name.rpartition(":")[2], target, how))
         return context
 
-    def _make_native(self, context: Any, is_filter: bool) -> str:
+    def _make_native(self, context: Any, is_filter: bool, section: str) -> str:
         """Wrap the context's factory so that what it makes runs in native threads."""
-        stock, parts = context.object, self._parts
+        stock, parts, name = context.object, self._parts, section.rpartition(":")[2]
         if not is_filter:
-            context.object = lambda global_conf, **local: NativeApp(stock(global_conf, **local), parts)
+            context.object = lambda global_conf, **local: NativeApp(stock(global_conf, **local), parts, name)
         elif context.protocol == "paste.filter_app_factory":
             context.object = lambda app, global_conf, **local: native_filter(
-                lambda inner: stock(inner, global_conf, **local), parts
+                lambda inner: stock(inner, global_conf, **local), parts, name
             )(app)
         else:
-            context.object = lambda global_conf, **local: native_filter(stock(global_conf, **local), parts)
+            context.object = lambda global_conf, **local: native_filter(stock(global_conf, **local), parts, name)
         return f"not known here, in native threads: at most {parts.conf.heatperf.filter_concurrency} requests at once"
 
 
@@ -225,6 +242,9 @@ def load_paste_app(parts: Parts, app_name: str | None = None) -> Pipeline:
         if error.file is None:
             raise ConfigurationError(error.message, error.remedy, path, error.option) from error
         raise
+    except Exception as error:  # whatever a factory of the operator's raises: it cannot be built, and the file names it
+        LOG.debug("A factory failed", exc_info=True)
+        raise ConfigurationError(f"a factory failed with {error!r}", "see its section", path) from error
     if conf.debug:
         conf.log_opt_values(logging.getLogger(flavored), logging.DEBUG)
     for station in parts.stations:
@@ -233,6 +253,7 @@ def load_paste_app(parts: Parts, app_name: str | None = None) -> Pipeline:
 
 
 def _load(path: str, flavored: str, name: str, parts: Parts) -> App:
+    before = len(parts.startables)
     try:
         return _Loader(path, parts).get_app(flavored)
     except LookupError:
@@ -240,5 +261,5 @@ def _load(path: str, flavored: str, name: str, parts: Parts) -> App:
             raise
         # today's files have one composite for all flavors, whose factory looks at the flavor itself
         parts.stations.clear()
-        parts.startables.clear()
+        del parts.startables[before:]
         return _Loader(path, parts).get_app(name)

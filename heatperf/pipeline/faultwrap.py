@@ -13,7 +13,7 @@ import webob
 import webob.exc
 
 from heatperf.api import codec
-from heatperf.errors import Overloaded, heat
+from heatperf.errors import BodyTooLarge, Overloaded, heat
 from heatperf.pipeline.links import relay
 from heatperf.pipeline.parts import App, Filter, current
 
@@ -22,6 +22,7 @@ _STATUS_BY_NAME: dict[str, int] = {
     **{name: kind.status for name, kind in heat.BY_NAME.items() if "status" in vars(kind)},  # type: ignore[attr-defined]
     "AttributeError": 400,
     "ValueError": 400,
+    "BodyTooLarge": 413,
     "Overloaded": 503,
     "EngineUnavailable": 503,
 }
@@ -64,7 +65,7 @@ class FaultWrapper:
 
 def describe(error: Exception, debug: bool) -> dict[str, Any]:
     """Return the fault body for ``error``."""
-    safe = getattr(error, "safe", False) or isinstance(error, Overloaded)
+    safe = getattr(error, "safe", False) or isinstance(error, (BodyTooLarge, Overloaded))
     trace = None
     if isinstance(error, heat.HTTPExceptionDisguise) and isinstance(error.exc, webob.exc.HTTPException):
         if debug:

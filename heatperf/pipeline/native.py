@@ -2,12 +2,14 @@
 
 It may block and keep its state in thread-locals, so each request gets a thread of the pool "filter" for as long as it
 is inside the filter; what the filter calls next runs on the loop again, while that thread waits. The pool's size is
-therefore how many requests can be inside such filters at once.
+therefore how many requests can be inside the filter at once. Each filter has a pool of its own: with a common one,
+requests inside an outer filter could hold all threads and wait for ever to enter an inner one.
 """
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from heatperf.context import RequestContext
 from heatperf.pipeline.parts import App, Parts
 
 Answer = tuple[str, list[tuple[str, str]], list[bytes]]
@@ -29,19 +31,48 @@ def _complete(app: App, environ: dict[str, Any]) -> Answer:
         close = getattr(chunks, "close", None)
         if close is not None:
             close()
+    if not head:
+        raise RuntimeError("the application has not called start_response")
     status, headers = head
     return status, headers, written
 
 
-class NativeApp:
-    """An application that runs in native threads."""
+def _adopt_context(environ: dict[str, Any]) -> None:
+    """Make the request's context current here too, where a station below has set it in its own thread or greenlet."""
+    context = environ.get("webob.adhoc_attrs", {}).get("context")
+    if isinstance(context, RequestContext):
+        context.update_store()
 
-    def __init__(self, app: App, parts: Parts) -> None:
+
+class NativeApp:
+    """An application that runs in native threads.
+
+    :param name: of the section in the paste file, for the pool
+    """
+
+    def __init__(self, app: App, parts: Parts, name: str) -> None:
         self._app = app
-        self._parts = parts
+        self._name = name
+        self._settings = parts.conf.heatperf
+        self.pool: Any = None
+        parts.startables.append(self)
+
+    def start(self, loop: Any) -> None:
+        """Make the pool: called in the worker, after the fork."""
+        self.pool = loop.pool(
+            f"filter {self._name}", self._settings.filter_concurrency, self._settings.filter_queue
+        )
+
+    def stop(self) -> None:
+        """Release it: called after the drain."""
+        if self.pool is not None:
+            self.pool.stop()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        status, headers, body = self._parts.filter_pool.run(_complete, self._app, environ)
+        try:
+            status, headers, body = self.pool.run(_complete, self._app, environ)
+        finally:
+            _adopt_context(environ)
         start_response(status, headers)
         return body
 
@@ -60,13 +91,16 @@ class BackOnLoop:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if self._before is not None:
             self._before(environ)
-        status, headers, body = self._parts.loop.run_on_loop(_complete, self._app, environ)
+        try:
+            status, headers, body = self._parts.loop.run_on_loop(_complete, self._app, environ)
+        finally:
+            _adopt_context(environ)
         start_response(status, headers)
         return body
 
 
 def native_filter(
-    make: Callable[[App], App], parts: Parts, before: Callable[[dict[str, Any]], None] | None = None
+    make: Callable[[App], App], parts: Parts, name: str, before: Callable[[dict[str, Any]], None] | None = None
 ) -> Callable[[App], App]:
     """Return a filter that runs ``make``'s filter in native threads and the application below it on the loop."""
-    return lambda app: NativeApp(make(BackOnLoop(app, parts, before)), parts)
+    return lambda app: NativeApp(make(BackOnLoop(app, parts, before)), parts, name)

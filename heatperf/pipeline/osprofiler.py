@@ -29,4 +29,4 @@ def factory(global_conf: dict[str, str], **local_conf: str) -> Filter:
     """Build the filter for ``paste.filter_factory``."""
     parts = current()
     make = web.WsgiMiddleware.factory(global_conf, **local_conf)
-    return native_filter(make, parts, before=_carry_trace) if parts.conf.profiler.enabled else make
+    return native_filter(make, parts, "osprofiler", before=_carry_trace) if parts.conf.profiler.enabled else make

@@ -41,21 +41,20 @@ class Parts:
     conf: Any
     policy: Any
     engine: Any
+    #: no file is read but those named on the command line
+    development: bool = False
     stations: list[Station] = field(default_factory=list)
     startables: list[Startable] = field(default_factory=list)
     #: the worker's loop; None before it starts
     loop: Any = None
     #: native threads for Keystone and memcached round trips
     auth_pool: Any = None
-    #: native threads for filters this server does not know
-    filter_pool: Any = None
 
     def start(self, loop: Any) -> None:
         """Make the pools, then start every part that asked for it."""
         settings = self.conf.heatperf
         self.loop = loop
         self.auth_pool = loop.pool("auth", settings.auth_concurrency, settings.auth_queue)
-        self.filter_pool = loop.pool("filter", settings.filter_concurrency, settings.filter_queue)
         self.policy.start(loop)
         self.engine.transport.start(loop)
         for part in self.startables:
@@ -67,9 +66,8 @@ class Parts:
             part.stop()
         self.engine.transport.stop()
         self.policy.stop()
-        for pool in (self.filter_pool, self.auth_pool):
-            if pool is not None:
-                pool.stop()
+        if self.auth_pool is not None:
+            self.auth_pool.stop()
 
 
 _current: Parts | None = None

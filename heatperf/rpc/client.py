@@ -42,9 +42,12 @@ class EngineClient:
     def call(self, context: RequestContext, method: str, *, timeout: float | None = None, **arguments: Any) -> Any:
         """Call ``method`` and return its result.
 
-        :param timeout: seconds to wait for the reply; None means rpc_response_timeout
+        :param timeout: seconds to wait for the reply; None means rpc_response_timeout. The one method that has an
+            argument of this name is told it too: it shall give up when its caller does
         """
         spec = METHODS[method]
+        if "timeout" in spec.arguments:
+            arguments["timeout"] = timeout
         for value in arguments.values():
             nesting.check(value)
         return self.transport.call(context.to_rpc(), method, spec.message(method, arguments), spec.version, timeout)

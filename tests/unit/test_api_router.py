@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from oslo_config import cfg
+from pipeline_rig import running
 from stack import paths
 
 from heatperf.api.controller import Services
@@ -187,18 +188,14 @@ def test_every_case_is_routed_as_upstream_routes_it(upstream, router):
 def test_the_cases_reach_every_action(upstream):
     """Else the comparison above would say little."""
     reached = {(found["controller"], found["action"]) for found in upstream if "controller" in found}
-    table = {
-        (CONTROLLERS[route.controller], route.action) for group in ROUTES for route in group.routes
-    }
+    table = {(CONTROLLERS[route.controller], route.action) for group in ROUTES for route in group.routes}
     assert table <= reached
     assert {("DefaultMethodController", "reject"), ("DefaultMethodController", "options")} <= reached
     assert any("controller" not in found and "raises" not in found for found in upstream)
 
 
-def test_actions_get_no_more_than_the_path(tmp_path):
-    """What a later filter reads in wsgiorg.routing_args is the route's, not the body of the request."""
-    from pipeline_rig import running
-
+def test_routing_args_hold_the_path_only(tmp_path):
+    """What a filter reads in wsgiorg.routing_args is the route's, not the body of the request."""
     with running(tmp_path) as worker:
         seen = []
         inner = worker.pipeline.wsgi

@@ -8,6 +8,7 @@ import pytest
 from pipeline_rig import OPEN, Engine, edited, running, together, wait_for
 
 from heatperf import context
+from heatperf.pipeline.native import NativeApp
 
 HERE = __name__
 LOG = logging.getLogger("operators.filter")
@@ -173,7 +174,7 @@ def test_numbers_inside_and_waiting_are_bounded(tmp_path):
         threads = [threading.Thread(target=held) for _ in range(5)]
         for thread in threads:
             thread.start()
-        pool = worker.pipeline.parts.filter_pool
+        pool = next(part.pool for part in worker.pipeline.parts.startables if isinstance(part, NativeApp))
         wait_for(lambda: pool.outstanding == 5)
         refused = worker.get("/v1/admin/stacks", X_Hold="1")
         assert (refused.status, refused.headers["retry-after"]) == (503, "1")
@@ -227,7 +228,6 @@ def test_log_context_reaches_it(tmp_path):
     assert set(Seen.ids) == ids and len(ids) == 8
 
 
-@pytest.mark.xfail(strict=True, reason="the context that the stations below set is lost on the way back up")
 def test_log_context_comes_back_up(tmp_path):
     """Above the context station the id is known on the way back only, as it is without such a filter."""
     with running(tmp_path, paste=with_filter("watching")) as worker:
@@ -243,9 +243,6 @@ def test_one_request_never_sees_the_context_of_another(tmp_path):
     assert Seen.ids[0::2] == [None, None, None]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="each of them holds a thread of the one pool and waits for another: nested filters deadlock"
-)
 def test_two_of_them_do_not_starve_each_other(tmp_path):
     """As many requests as there are threads, all inside the outer filter, all wanting to enter the inner one."""
     text = options(filter_concurrency=2)

@@ -194,7 +194,6 @@ class TestContext:
         ids = [record.context.request_id for record in lines]
         assert sorted(ids) == sorted(answer.headers["x-openstack-request-id"] for answer in answers)
 
-    @pytest.mark.xfail(strict=True, reason="the engine client asks every context for to_rpc, which only ours has")
     def test_context_class_of_another_package(self, tmp_path):
         factory = "paste.filter_factory = heat.common.context:ContextMiddleware_filter_factory\n"
         paste = OPEN_IDENTITY.replace(factory, factory + "context_class = oslo_context.context.RequestContext\n")

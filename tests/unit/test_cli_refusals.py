@@ -1,0 +1,175 @@
+"""The command line: what it refuses, with which words, and always with exit code 2."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import heatperf
+from heatperf import cli
+from heatperf.config.paths import packaged_file
+
+BIN = pathlib.Path(sys.executable).parent
+PASSWORD = "s3cret-of-broker"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """No configuration but that of the test."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in [name for name in os.environ if name.startswith("OS_")]:
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+@pytest.fixture
+def heat_conf(tmp_path):
+    def write(text=""):
+        path = tmp_path / "heat.conf"
+        path.write_text("[DEFAULT]\ntransport_url = fake://\n[paste_deploy]\nflavor = noauth\n" + text)
+        (tmp_path / "api-paste.ini").write_text(pathlib.Path(packaged_file("api-paste.ini")).read_text())
+        return str(path)
+
+    return write
+
+
+def refused(capsys, *arguments, program=cli.heat_api):
+    """Run in this process what is refused before anything is set up, and return what it said."""
+    try:
+        code = program(list(arguments))
+    except SystemExit as leaving:
+        code = leaving.code
+    captured = capsys.readouterr()
+    assert code == 2, captured
+    assert captured.out == ""
+    return captured.err
+
+
+class TestBeforeAnythingStarts:
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--bind", "nonsense"], ["ERROR: --bind nonsense is not an address", "HOST:PORT"]),
+            (["--bind", "::1:8004"], ["--bind ::1:8004", "[IPV6]:PORT"]),
+            (["--bind", "127.0.0.1:http"], ["'http' is not a port number"]),
+            (["--bind", "127.0.0.1:70000"], ["'70000' is not a port number"]),
+            (["--bind", "unix:"], ["the path is missing"]),
+            (["--bind", "unix:/x,mode=rw"], ["'rw' is not an octal mode"]),
+            (["--bind", "unix:/x,colour=red"], ["'colour=red' is not understood"]),
+            (["--loop", "uvloop"], ["--loop uvloop is not available yet", "use --loop gevent"]),
+            (["--loop", "meinheld"], ["--loop meinheld is not available yet", "use --loop gevent"]),
+            (["--loop", "asyncio"], ["invalid choice: 'asyncio'"]),
+            (["--engine", "mine"], ["invalid choice: 'mine'"]),
+            (["--workers", "many"], ["--workers many is not a number"]),
+            (["--workers", "-2"], ["--workers -2"]),
+            (["--nonsense"], ["unrecognized arguments: --nonsense"]),
+            (["--work", "3"], ["--work"]),  # no abbreviations: another flag may come
+            (["surplus"], ["unrecognized arguments: surplus"]),
+            (["--dev", "--bind", "0.0.0.0:0"], ["development mode has no authentication", "0.0.0.0:0"]),
+            (["--dev", "--bind", "[::]:0"], ["development mode has no authentication"]),
+            (["--dev", "--bind", "127.0.0.1:0", "--bind", "heat.example:80"], ["heat.example:80"]),
+        ],
+    )
+    def test_flags(self, heat_conf, capsys, arguments, words):
+        said = refused(capsys, "--config-file", heat_conf(), *arguments)
+        assert all(word in said for word in words), said
+
+    @pytest.mark.parametrize("name", ["heat-api-cfn", "heat-api-cloudwatch"])
+    def test_other_programs(self, capsys, name):
+        said = refused(capsys, name)
+        assert f"{name} is not served" in said and "upstream" in said
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("[heat_api]\ncert_file = {cert}\n", ["[heat_api] key_file", "but key_file is not set"]),
+            ("[heat_api]\nkey_file = {cert}\n", ["[heat_api] cert_file", "but cert_file is not set"]),
+            ("[heat_api]\ncert_file = /nowhere.pem\nkey_file = {cert}\n", ["/nowhere.pem"]),
+            ("[heat_api]\nbind_port = eight\n", ["heat.conf:6, [heat_api] bind_port", "eight"]),
+            ("[heat_api]\nworkers = -1\n", ["heat.conf:6, [heat_api] workers"]),
+            ("[heatperf]\nrpc_concurrency = 0\n", ["heat.conf:6, [heatperf] rpc_concurrency"]),
+        ],
+    )
+    def test_files(self, heat_conf, tmp_path, capsys, text, words):
+        (tmp_path / "cert.pem").write_text("x")
+        said = refused(capsys, "--config-file", heat_conf(text.format(cert=tmp_path / "cert.pem")))
+        assert said.startswith("ERROR: ") and all(word in said for word in words), said
+
+    def test_configuration_that_is_not_there(self, capsys, tmp_path):
+        said = refused(capsys, "--config-file", str(tmp_path / "absent.conf"))
+        assert f"{tmp_path}/absent.conf" in said
+
+    @pytest.mark.parametrize(
+        "arguments", [[], ["frobnicate"], ["config"], ["config", "frob"], ["config", "sample", "x"]]
+    )
+    def test_commands(self, capsys, arguments):
+        assert "usage: heatperf" in refused(capsys, *arguments, program=cli.main)
+
+
+def run(*arguments, program="heat-api", **more):
+    """Run a program to its end; it may not be one that serves."""
+    return subprocess.run([BIN / program, *arguments], capture_output=True, text=True, timeout=60, **more)
+
+
+class TestWhileStarting:
+    """Refusals that need everything loaded, so in a process of their own."""
+
+    @pytest.mark.parametrize(
+        ("text", "arguments", "words"),
+        [
+            (
+                "",
+                ["--flavor", "nonsense"],
+                ["Unable to load heat-api-nonsense from configuration file", "api-paste.ini"],
+            ),
+            ("", ["--paste", "/nowhere.ini"], ["Unable to locate config file [/nowhere.ini]"]),
+            ("", ["--engine", "embedded"], ["--engine embedded is not available yet"]),
+            (
+                f"[DEFAULT]\ntransport_url = rabbit://heat:{PASSWORD}@broker:port/\n",
+                [],
+                ["heat.conf:6, [DEFAULT] transport_url", "its port is no number"],
+            ),
+            (f"[DEFAULT]\ntransport_url = rabit://heat:{PASSWORD}@broker/\n", [], ["[DEFAULT] transport_url"]),
+            ("[DEFAULT]\nlog_file = /nowhere/heat.log\n", [], ["/nowhere/heat.log"]),
+        ],
+    )
+    def test_refusal(self, heat_conf, text, arguments, words):
+        done = run("--config-file", heat_conf(text), *arguments)
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr and PASSWORD not in done.stderr + done.stdout
+        last = done.stderr[done.stderr.index("ERROR: ") :]
+        assert all(word in last for word in words), done.stderr
+
+    def test_no_broker_is_guessed(self, heat_conf, tmp_path):
+        path = pathlib.Path(heat_conf())
+        path.write_text(path.read_text().replace("transport_url = fake://\n", ""))
+        done = run("--config-file", str(path))
+        assert (done.returncode, "ERROR: [DEFAULT] transport_url: it is not set" in done.stderr) == (2, True)
+
+    def test_no_broker_is_guessed_nor_said_to_be(self, heat_conf):
+        path = pathlib.Path(heat_conf())
+        path.write_text(path.read_text().replace("transport_url = fake://\n", ""))
+        assert "RPC goes to guest" not in run("--config-file", str(path)).stdout
+
+    def test_default_paste_file_is_missing(self, heat_conf, tmp_path):
+        path = heat_conf()
+        (tmp_path / "api-paste.ini").unlink()
+        done = run("--config-file", path)
+        assert done.returncode == 2
+        assert "ERROR: Unable to locate config file [api-paste.ini]" in done.stderr
+
+    @pytest.mark.parametrize("program", ["heat-api", "heatperf"])
+    def test_version(self, program):
+        done = run("--version", program=program)
+        assert (done.returncode, done.stdout) == (0, f"{heatperf.__version__}\n")
+
+    def test_help_names_the_flags_of_both_parsers(self):
+        done = run("--help")
+        assert done.returncode == 0
+        assert all(flag in done.stdout for flag in ("--config-file", "--bind", "--workers", "--log-config-append"))
+
+    def test_usage_of_an_unknown_flag_shows_ours(self, heat_conf):
+        done = run("--config-file", heat_conf(), "--nonsense")
+        assert "--bind" in done.stderr
