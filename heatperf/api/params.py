@@ -34,6 +34,17 @@ def boolean(name: str, value: Any) -> bool:
     return text == "true"
 
 
+def flag(params: Any, name: str, default: bool = False) -> bool:
+    """Read an optional boolean query parameter, ``default`` where it is absent.
+
+    :raises webob.exc.HTTPBadRequest: it is there and neither true nor false
+    """
+    if name not in params:
+        return default
+    with bad_request():
+        return boolean(name, params[name])
+
+
 def integer(name: str, value: Any) -> int | None:
     """Read a non-negative integer in its plain spelling: ``01``, ``+1`` and ``1.0`` are refused."""
     if value is None:

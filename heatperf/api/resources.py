@@ -6,7 +6,7 @@ import webob.exc
 
 from heatperf.api import views
 from heatperf.api.controller import Controller, on_stack
-from heatperf.api.params import MIXED, MULTI, bad_request, boolean, integer, select
+from heatperf.api.params import MIXED, MULTI, bad_request, boolean, flag, integer, select
 
 _FILTERS = dict.fromkeys(("type", "status", "name", "action", "id", "physical_resource_id"), MIXED)
 
@@ -25,7 +25,7 @@ class ResourceController(Controller):
             raise webob.exc.HTTPBadRequest(f"Invalid filter parameters {list(unknown)}")
         with bad_request():
             depth = integer("nested_depth", params["nested_depth"]) if "nested_depth" in params else 0
-            detailed = boolean("with_detail", params["with_detail"]) if "with_detail" in params else False
+        detailed = flag(params, "with_detail")
         replies = self.engine.call(
             request.context,
             "list_stack_resources",

@@ -5,7 +5,7 @@ from typing import Any
 import webob.exc
 
 from heatperf.api.controller import Controller, policed
-from heatperf.api.params import SINGLE, bad_request, boolean, integer, select
+from heatperf.api.params import SINGLE, bad_request, flag, integer, select
 from heatperf.context import admin_context
 
 
@@ -24,11 +24,8 @@ class SoftwareConfigController(Controller):
     @policed
     def index(self, request: Any) -> Any:
         """List configurations of the project; ``global_tenant=true`` lists every project's."""
-        if "global_tenant" in request.params:
-            with bad_request():
-                everywhere = boolean("global_tenant", request.params["global_tenant"])
-            if everywhere:
-                return self.global_index(request, tenant_id=request.context.project_id)
+        if flag(request.params, "global_tenant"):
+            return self.global_index(request, tenant_id=request.context.project_id)
         return self._list(request, request.context)
 
     @policed

@@ -9,7 +9,7 @@ from heatperf.api import views
 from heatperf.api.controller import Controller, in_project, on_stack, policed, with_identity
 from heatperf.api.identity import Identity
 from heatperf.api.instantiation import StackBody
-from heatperf.api.params import MIXED, MULTI, SINGLE, bad_request, boolean, integer, select, tags
+from heatperf.api.params import MIXED, MULTI, SINGLE, bad_request, boolean, flag, integer, select, tags
 from heatperf.context import admin_context
 
 #: Filters of a listing: the older short names first, then those of the engine's own fields.
@@ -47,11 +47,8 @@ class StackController(Controller):
     @policed
     def index(self, request: Any) -> Any:
         """List stacks of the project; ``global_tenant=true`` lists every project's."""
-        if "global_tenant" in request.params:
-            with bad_request():
-                everywhere = boolean("global_tenant", request.params["global_tenant"])
-            if everywhere:
-                return self.global_index(request, tenant_id=request.context.project_id)
+        if flag(request.params, "global_tenant"):
+            return self.global_index(request, tenant_id=request.context.project_id)
         return self._list(request, request.context)
 
     @policed
@@ -126,10 +123,7 @@ class StackController(Controller):
     @on_stack
     def show(self, request: Any, identity: Any) -> Any:
         """Show a stack; ``resolve_outputs=false`` spares the engine resolving its outputs."""
-        resolve = True
-        if "resolve_outputs" in request.params:
-            with bad_request():
-                resolve = boolean("resolve_outputs", request.params["resolve_outputs"])
+        resolve = flag(request.params, "resolve_outputs", default=True)
         replies = self.engine.call(
             request.context, "show_stack", stack_identity=identity, resolve_outputs=resolve
         )

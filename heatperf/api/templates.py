@@ -9,7 +9,7 @@ import webob.exc
 
 from heatperf.api.controller import Controller, policed
 from heatperf.api.instantiation import StackBody
-from heatperf.api.params import SINGLE, bad_request, boolean, select, template_type
+from heatperf.api.params import SINGLE, bad_request, boolean, flag, select, template_type
 
 
 class TemplateController(Controller):
@@ -48,7 +48,7 @@ class TemplateController(Controller):
             support_status=params.get("support_status"),
             type_name=params.get("name"),
             heat_version=params.get("version"),
-            with_description=_flag(params, "with_description"),
+            with_description=flag(params, "with_description"),
         )
         return {"resource_types": reply}
 
@@ -64,7 +64,7 @@ class TemplateController(Controller):
             request.context,
             "list_template_functions",
             template_version=template_version,
-            with_condition=_flag(request.params, "with_condition_func"),
+            with_condition=flag(request.params, "with_condition_func"),
         )
         return {"template_functions": reply}
 
@@ -87,11 +87,3 @@ class TemplateController(Controller):
         return self.engine.call(
             request.context, "generate_template", type_name=type_name, template_type=kind
         )
-
-
-def _flag(params: Any, name: str) -> bool:
-    value = params.get(name)
-    if value is None:
-        return False
-    with bad_request():
-        return boolean(name, value)
