@@ -99,5 +99,6 @@ def test_yaml_that_stands_for_far_more_than_it_holds(worker, bomb, status, kind,
 
 
 def test_aliases_of_ordinary_size_are_fine(worker):
-    template = "heat_template_version: 2021-04-16\nresources:\n  a: &one {type: 'OS::Heat::None'}\n  b: *one\n  c: *one\n"
+    resources = "resources:\n  a: &one {type: 'OS::Heat::None'}\n  b: *one\n  c: *one\n"
+    template = f"heat_template_version: 2021-04-16\n{resources}"
     assert worker.request("POST", "/v1/admin/validate", JSON, body={"template": template}).status == 200
