@@ -80,8 +80,12 @@ def cpu_seconds(root: int) -> float:
     return ticks / TICKS
 
 
-def drive(server: ApiServer, url: str, headers: dict[str, str], seconds: int, connections: int) -> tuple[float, float]:
+def drive(
+    server: ApiServer, url: str, status: int, headers: dict[str, str], seconds: int, connections: int
+) -> tuple[float, float]:
     """Load one URL; returns CPU milliseconds per request and requests per second.
+
+    :param status: expected of every answer; wrk tells apart only those below 400 from the others
 
     :raises SystemExit: wrk saw socket errors or unexpected statuses
     """
@@ -92,7 +96,8 @@ def drive(server: ApiServer, url: str, headers: dict[str, str], seconds: int, co
     printed = subprocess.run([*words, url], capture_output=True, text=True, check=True).stdout
     spent = cpu_seconds(server.process.pid) - before
     done = int(re.search(r"(\d+) requests in", printed)[1])
-    if "Socket errors" in printed:
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", printed)
+    if "Socket errors" in printed or (int(refused[1]) if refused else 0) != (done if status >= 400 else 0):
         sys.exit(f"{server.name}: {printed}")
     return 1000 * spent / done, float(re.search(r"Requests/sec:\s+([\d.]+)", printed)[1])
 
@@ -132,7 +137,7 @@ def main() -> None:
         upstream = UpstreamApi(folder / "upstream", cloud.config_file, workers=options.workers)
         servers = [running.enter_context(upstream), running.enter_context(ours)]
         secret, project = token(keystone)
-        print(f"{'workload':28} {'server':14} {'CPU ms/req':>10} {'req/s':>8}   CPU ratio (min-max over rounds)")
+        print(f"{'workload':28} {'server':14} {'CPU ms/req':>10} {'req/s':>8}   CPU upstream/heatperf (min-max)")
         for workload in WORKLOADS:
             headers = {"X-Auth-Token": secret} if workload.authenticated else {}
             scores = [Score() for _ in servers]
@@ -142,7 +147,7 @@ def main() -> None:
                     status = requests.get(url, headers=headers, timeout=60).status_code
                     if status != workload.status:
                         sys.exit(f"{server.name} answered {status} to {workload.name}")
-                    cpu, rate = drive(server, url, headers, options.seconds, options.connections)
+                    cpu, rate = drive(server, url, workload.status, headers, options.seconds, options.connections)
                     score.cpu_ms.append(cpu)
                     score.rate.append(rate)
             ratios = [a / b for a, b in zip(scores[0].cpu_ms, scores[1].cpu_ms, strict=True)]

@@ -6,10 +6,12 @@ Wires configuration, application and server together and holds nothing else.
 
 import argparse
 import dataclasses
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from oslo_config import cfg
 
@@ -28,23 +30,26 @@ Other options are oslo.config's and oslo.log's, as heat-api always took them, am
   --debug               log at DEBUG and show tracebacks in error answers
   --log-file FILE, --log-dir DIR, --use-syslog, --use-journal, --use-json, --log-config-append FILE
 """
+_EXAMPLES = """
+examples:
+  {serve} --config-file /etc/heat/heat.conf
+  {serve} --dev
+  heatperf config check --config-file /etc/heat/heat.conf
+
+config check takes the flags of serve and says what a start would refuse, without starting.
+"""
 
 
-def _serve_parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Serve the OpenStack Heat v1 API.",
-        epilog=_FLAGS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=heatperf.__version__)
+def _flags() -> argparse.ArgumentParser:
+    """The flags of serve; config check and config show take the same and mean the same by them."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(
         "--workers", metavar="auto|0|N", help="worker processes; auto and 0: one per usable CPU ([heat_api] workers)"
     )
     parser.add_argument(
         "--bind",
         action="append",
+        default=[],
         metavar="HOST:PORT|unix:PATH[,mode=0660][,owner=USER[:GROUP]]",
         help="where to listen, repeatable ([heat_api] bind_host, bind_port)",
     )
@@ -60,45 +65,78 @@ def _serve_parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _parser(prog: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        parents=[_flags()],
+    )
+
+
+def _serve_parser(prog: str) -> argparse.ArgumentParser:
+    parser = _parser(prog, "Serve the OpenStack Heat v1 API.", _FLAGS + _EXAMPLES.format(serve=prog))
+    parser.add_argument("--version", action="version", version=heatperf.__version__)
+    return parser
+
+
+def _config_parser(prog: str) -> argparse.ArgumentParser:
+    description = "Print a sample configuration, show what is in force, or check what a start would refuse."
+    parser = _parser(prog, description, _FLAGS + _EXAMPLES.format(serve="heatperf serve"))
+    parser.add_argument("what", choices=("sample", "show", "check"))
+    parser.add_argument("--policy", action="store_true", help="with sample: the policy rules instead")
+    return parser
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point ``heatperf``."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="heatperf", description=heatperf.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="heatperf",
+        description=heatperf.__doc__,
+        epilog=_EXAMPLES.format(serve="heatperf serve") + "heat-api is another name of heatperf serve.\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=heatperf.__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("serve", help="serve the API", add_help=False)
     commands.add_parser("config", help="print or check the configuration", add_help=False)
     chosen, rest = parser.parse_known_args(arguments[:1]), arguments[1:]
     if chosen[0].command == "serve":
-        return _guarded(lambda: serve("heatperf serve", rest))
-    return _guarded(lambda: config("heatperf config", rest))
+        return _guarded(_serve_parser("heatperf serve"), serve, rest)
+    return _guarded(_config_parser("heatperf config"), config, rest)
 
 
 def heat_api(argv: Sequence[str] | None = None) -> int:
     """Entry point ``heat-api``: ``heatperf serve`` under the name that units and scripts call."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return _guarded(lambda: serve("heat-api", arguments))
+    return _guarded(_serve_parser("heat-api"), serve, arguments)
 
 
-def _guarded(command: Callable[[], int]) -> int:
+def _guarded(parser: argparse.ArgumentParser, command: Callable[..., int], arguments: Sequence[str]) -> int:
     try:
-        return command()
+        return command(parser, arguments)
     except ConfigurationError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 2
 
 
-def config(prog: str, argv: Sequence[str]) -> int:
+def _wrong_arguments(parser: argparse.ArgumentParser, error: Any) -> NoReturn:
+    """Say it once, under the name the program was called by; oslo.config's own usage knows only its own flags."""
+    parser.error(f"{error.message} ({parser.prog} --help lists the flags of oslo.config and oslo.log too)")
+
+
+def config(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
     """``config sample`` prints a heat.conf with every option, ``show`` what is in force, ``check`` what is wrong."""
-    parser = argparse.ArgumentParser(prog=prog, epilog=_FLAGS, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("sample", "show", "check"))
-    parser.add_argument("--policy", action="store_true", help="with sample: the policy rules instead")
     options, rest = parser.parse_known_args(list(argv))
     if options.what == "sample":
         from heatperf.config import sample
 
-        if rest:
-            parser.error(f"sample takes no {rest[0]}")
+        surplus = [word for word in argv if word not in ("sample", "--policy")]
+        if surplus:
+            parser.error(f"sample takes no {surplus[0]}")
         if options.policy:
             from heatperf.policy.sample import policy_yaml
 
@@ -106,61 +144,151 @@ def config(prog: str, argv: Sequence[str]) -> int:
         else:
             print(sample.heat_conf(), end="")
         return 0
-    from heatperf.config.load import load
-
+    if options.policy:
+        parser.error(f"--policy belongs to sample, not to {options.what}")
     if options.what == "check":
-        from heatperf.config.check import check
-        from heatperf.pipeline.application import build
-
-        return check(cfg.CONF, rest, sys.stdout, build=[lambda conf: build(conf, "rpc")])
+        return _check(parser, cfg.CONF, options, rest)
     from heatperf.config.show import show
 
-    load(cfg.CONF, rest)
+    _load(parser, cfg.CONF, options, rest)
     show(cfg.CONF, sys.stdout)
     return 0
 
 
-def serve(prog: str, argv: Sequence[str]) -> int:
-    """Load everything, then hand it to the supervisor. Returns its exit code."""
-    options, rest = _serve_parser(prog).parse_known_args(list(argv))
+def _check(parser: argparse.ArgumentParser, conf: Any, options: argparse.Namespace, rest: list[str]) -> int:
+    """Try everything that :func:`serve` does before it listens."""
+    from heatperf.config.check import Finding, check
+    from heatperf.config.files import WrongArguments
+    from heatperf.loops import check as check_loop
+    from heatperf.server.sizing import workers_for
+
+    # What was built, to be asked for advice without reading the policy files, and complaining of them, again.
+    policies: list[Any] = []
+
+    def advise(_conf: Any) -> Iterator[Finding]:
+        return (Finding(file, text) for policy in policies for file, text in policy.unknown())
+
+    try:
+        return check(
+            conf,
+            rest,
+            sys.stdout,
+            flags=[
+                lambda: _refuse_other_programs(rest),
+                lambda: check_loop(options.loop),
+                lambda: _engine(options),
+                lambda: workers_for(options.workers),
+                *(partial(_bind, options, text) for text in options.bind),
+            ],
+            build=[lambda conf: _settings(conf, options), lambda conf: _build_errors(conf, options, policies)],
+            advise=[advise],
+            development=options.dev,
+            adjust=partial(_adjust, options=options),
+        )
+    except WrongArguments as error:
+        _wrong_arguments(parser, error)
+
+
+def _build_errors(conf: Any, options: argparse.Namespace, policies: list[Any]) -> Iterator[ConfigurationError]:
+    """What building the application raises, and what it would raise next if that were corrected.
+
+    :param policies: gets the policy that the application was built with
+    """
+    from heatperf.pipeline.application import build
+
+    engine = "none" if options.engine == "embedded" else _engine(options)
+    for kind in dict.fromkeys((engine, "none")):
+        try:
+            policies.append(build(conf, kind, options.dev).parts.policy)
+            return
+        except RuntimeError as error:  # ConfigurationErrors, and what loaders of paste files raise
+            yield error if isinstance(error, ConfigurationError) else ConfigurationError(str(error))
+    # The pipeline comes last; without policy files nothing stands before it.
+    conf.set_override("policy_file", os.devnull, group="oslo_policy")
+    conf.set_override("policy_dirs", [], group="oslo_policy")
+    try:
+        build(conf, "none", options.dev)
+    except RuntimeError as error:
+        yield error if isinstance(error, ConfigurationError) else ConfigurationError(str(error))
+    finally:
+        conf.clear_override("policy_file", group="oslo_policy")
+        conf.clear_override("policy_dirs", group="oslo_policy")
+
+
+def _refuse_other_programs(rest: Sequence[str]) -> None:
     for word in rest:
         if word in ("heat-api-cfn", "heat-api-cloudwatch"):
             raise ConfigurationError(f"{word} is not served", remedy="run upstream's for it; this server is heat-api")
+
+
+def serve(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
+    """Load everything, then hand it to the supervisor. Returns its exit code."""
+    options, rest = parser.parse_known_args(list(argv))
+    _refuse_other_programs(rest)
     conf = cfg.CONF
-    _load(conf, options, rest)
+    assignments = _load(parser, conf, options, rest)
     settings, reason = _settings(conf, options)
 
     import logging
 
     from heatperf.config import logs
-    from heatperf.config.check import lint
-    from heatperf.config.files import settings_of
+    from heatperf.config.check import lint, old_names
 
-    logs.setup(conf)
+    logs.setup(conf, assignments)
     from heatperf.pipeline.application import build
 
     application = build(conf, _engine(options), options.dev)
+    log = logging.getLogger("heatperf.config")
+    for finding in (old_names if options.dev else lint)(conf, assignments):
+        log.warning("%s", finding)
     if not options.dev:
-        for finding in lint(conf, settings_of(conf)):
-            logging.getLogger("heatperf.config").warning("%s", finding)
+        for file, text in application.parts.policy.unknown():
+            log.warning("%s: %s", file, text)
     _set_up_reports(conf)
     logging.getLogger("heatperf.server").info("%s", reason)
     if options.dev:
         _banner(settings)
     from heatperf.server.supervisor import serve as supervise
 
-    return supervise(settings, application)
+    try:
+        return supervise(settings, application)
+    except ConfigurationError as error:
+        raise _located(conf, options, assignments, error) from error
 
 
-def _load(conf: Any, options: argparse.Namespace, rest: list[str]) -> None:
+def _located(conf: Any, options: argparse.Namespace, assignments: Any, error: ConfigurationError) -> ConfigurationError:
+    """The same refusal with the line of heat.conf that caused it, where the server cannot know it."""
+    from heatperf.config import files, validate
+    from heatperf.config.options import OPTIONS
+
+    known = {validate.label("heat_api", opt.dest): opt for opt in OPTIONS["heat_api"]}
+    if error.file:
+        return error
+    if error.option in known:
+        names = [error.option]
+    elif not options.bind and not options.dev and str(_binds(conf, options)[0]) in error.message:
+        names = ["[heat_api] bind_host", "[heat_api] bind_port"]
+    else:
+        return error
+    for name in names:
+        if files.find(assignments, "heat_api", known[name]):
+            return validate.refusal(assignments, "heat_api", known[name], error.message, error.remedy)
+    return error
+
+
+def _load(parser: argparse.ArgumentParser, conf: Any, options: argparse.Namespace, rest: list[str]) -> Any:
+    """Load the configuration, flags included; returns the assignments of its files."""
+    from heatperf.config.files import WrongArguments
     from heatperf.config.load import load
 
     try:
-        load(conf, rest, development=options.dev)
-    except SystemExit as refusal:
-        if refusal.code:  # oslo.config's parser knows only its own flags, and showed only those
-            _serve_parser("heatperf serve").print_usage(sys.stderr)
-        raise
+        return load(conf, rest, development=options.dev, adjust=partial(_adjust, options=options))
+    except WrongArguments as error:
+        _wrong_arguments(parser, error)
+
+
+def _adjust(conf: Any, options: argparse.Namespace) -> None:
+    """Lay the flags over what the files say."""
     if options.flavor is not None:
         conf.set_override("flavor", options.flavor, group="paste_deploy")
     if options.paste is not None:
@@ -185,26 +313,36 @@ def _engine(options: argparse.Namespace) -> str:
     return "none" if options.dev and options.engine == "auto" else "rpc"
 
 
+def _binds(conf: Any, options: argparse.Namespace) -> tuple[Any, ...]:
+    from heatperf.server.settings import Bind
+
+    if options.bind:
+        return tuple(_bind(options, text) for text in options.bind)
+    return (Bind(host="127.0.0.1" if options.dev else conf.heat_api.bind_host, port=conf.heat_api.bind_port),)
+
+
+def _bind(options: argparse.Namespace, text: str) -> Any:
+    from heatperf.server.settings import Bind
+
+    bind = Bind.parse(text)
+    if options.dev and bind.path is None and bind.host not in LOOPBACK:
+        raise ConfigurationError(
+            f"development mode has no authentication and serves on loopback only, not on {bind}",
+            remedy="use --bind 127.0.0.1:PORT, or start with a configuration and without --dev",
+        )
+    return bind
+
+
 def _settings(conf: Any, options: argparse.Namespace) -> tuple[Any, str]:
     """Return the server's settings and the sentence that says how many workers and why."""
     from heatperf.loops import check as check_loop
     from heatperf.loops.base import HttpLimits
-    from heatperf.server.settings import TLS, Bind, ServerSettings
+    from heatperf.server.settings import TLS, ServerSettings
     from heatperf.server.sizing import workers_for
 
     check_loop(options.loop)
     api, own, eventlet = conf.heat_api, conf.heatperf, conf.eventlet_opts
-    if options.bind:
-        binds = tuple(Bind.parse(text) for text in options.bind)
-    else:
-        binds = (Bind(host="127.0.0.1" if options.dev else api.bind_host, port=api.bind_port),)
-    if options.dev:
-        for bind in binds:
-            if bind.path is None and bind.host not in LOOPBACK:
-                raise ConfigurationError(
-                    f"development mode has no authentication and serves on loopback only, not on {bind}",
-                    remedy="use --bind 127.0.0.1:PORT, or start with a configuration and without --dev",
-                )
+    binds = _binds(conf, options)
     workers, reason = workers_for(options.workers if options.workers is not None else api.workers)
     limits = HttpLimits()
     limits = dataclasses.replace(

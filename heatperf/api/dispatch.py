@@ -2,7 +2,7 @@
 
 In: a request, the action its route names, the path's variables. Out: a WSGI application (the answer). Refusals are
 raised, for the fault filter above to render: WebOb's error answers disguised as HTTPExceptionDisguise, so that WebOb's
-own decorators let them pass; exceptions of errors.heat as they are; anything unexpected as it is, logged.
+own decorators let them pass; exceptions of errors.heat, and anything unexpected, as they are.
 """
 
 import logging
@@ -13,7 +13,7 @@ import webob
 import webob.exc
 
 from heatperf.api import codec
-from heatperf.errors import BodyTooLarge, Overloaded, heat
+from heatperf.errors import BodyTooLarge, heat
 
 LOG = logging.getLogger(__name__)
 
@@ -53,11 +53,6 @@ def call_action(request: ApiRequest, action: Callable[..., Any], arguments: dict
         raise heat.HTTPExceptionDisguise(error) from error
     except webob.exc.HTTPException as answer:
         return answer  # 2xx and 3xx are answers, not errors
-    except (heat.HeatError, heat.EngineUnavailable, heat.MessagingTimeout, Overloaded, BodyTooLarge):
-        raise  # expected, and logged where they arose
-    except Exception as error:
-        LOG.error("Unexpected error occurred serving API: %s", error, exc_info=LOG.isEnabledFor(logging.DEBUG))
-        raise
     response = webob.Response(
         body=codec.encode(result), status=request.answer_status, content_type="application/json", charset=None
     )

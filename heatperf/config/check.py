@@ -1,11 +1,12 @@
 """``heatperf config check``: what a start would refuse, and what operators often get wrong.
 
-In: arguments as for a start, and functions that build the rest (policy, pipeline). Out: findings on a stream and an
-exit code: 2 if a start would be refused, else 0 (warnings are advice). Runs in the command line process; connects to
-nothing.
+In: arguments as for a start, and functions that try the rest (flags, policy, pipeline). Out: findings on a stream and
+an exit code: 2 if a start would be refused, else 0 (warnings are advice). Runs in the command line process; connects
+to nothing, opens no log.
 """
 
 import configparser
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any, TextIO
 
 from oslo_config import cfg
 
-from heatperf.config import files, load, options, show, validate
+from heatperf.config import files, load, logs, options, show, validate
 from heatperf.errors import ConfigurationError
 
 # Options that existed once, or never did, and still stand in files.
@@ -158,7 +159,9 @@ def _limits(facts: _Facts) -> Iterator[Finding]:
             "max_template_size",
             f"templates travel in JSON bodies, which max_json_body_size ({conf.max_json_body_size}) limits to less",
         )
-    if conf.rpc_response_timeout >= 60:
+    # The default is 60 too; who did not choose it can do nothing about every start saying so.
+    location = conf.get_location("rpc_response_timeout")
+    if conf.rpc_response_timeout >= 60 and location is not None and location.location.is_user_controlled:
         yield facts.finding(
             None,
             "rpc_response_timeout",
@@ -169,9 +172,6 @@ def _limits(facts: _Facts) -> Iterator[Finding]:
 
 def _messaging(facts: _Facts) -> Iterator[Finding]:
     conf = facts.conf
-    location = conf.get_location("transport_url")
-    if location is None or not location.location.is_user_controlled:
-        yield facts.finding(None, "transport_url", "is not set, so RPC goes to guest on a broker on this very host")
     if conf.oslo_messaging_rabbit.use_queue_manager and not conf.oslo_concurrency.lock_path:
         yield facts.finding(
             "oslo_messaging_rabbit", "use_queue_manager", "needs [oslo_concurrency] lock_path, which is not set"
@@ -219,30 +219,64 @@ def _others(facts: _Facts) -> Iterator[Finding]:
             )
 
 
-def _built(conf: cfg.ConfigOpts, build: Iterable[Callable[[cfg.ConfigOpts], Any]]) -> Iterator[ConfigurationError]:
-    """What goes wrong beyond the options themselves."""
-    name = conf.paste_deploy.api_paste_config
-    if not conf.find_file(name):
-        yield ConfigurationError(
-            f"Unable to locate config file [{name}]",
-            remedy="copy one beside heat.conf or name it absolutely",
-            option="[paste_deploy] api_paste_config",
-        )
-        return
-    for construct in build:
+def _old_names(facts: _Facts) -> Iterator[Finding]:
+    for group, opt in options.registered(facts.conf):
+        setting = files.find(facts.settings, group, opt)
+        if setting is None:
+            continue
+        where = f"{setting.where}, {validate.label(setting.group, setting.name)}"
+        if (files.normal(setting.group), setting.name) != (files.normal(group), opt.dest):
+            yield Finding(where, f"this is an old name of {validate.label(group, opt.dest)}; use the present one")
+        if opt.deprecated_for_removal:
+            reason = f": {' '.join(opt.deprecated_reason.split()).rstrip('.')}" if opt.deprecated_reason else ""
+            yield Finding(where, f"will be removed{reason}")
+
+
+def old_names(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> list[Finding]:
+    """Assignments under names that are about to go, which oslo.config reports only before logging is set up."""
+    return list(_old_names(_Facts(conf, settings)))
+
+
+def lint(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> list[Finding]:
+    """Advice about a configuration; parts of it that cannot be read give none."""
+    facts = _Facts(conf, settings)
+    findings: list[Finding] = []
+    for part in (_names, _limits, _messaging, _keystone, _others, _old_names):
+        with contextlib.suppress(cfg.Error, ValueError):
+            findings.extend(part(facts))
+    return findings
+
+
+Trial = Callable[[cfg.ConfigOpts], Iterable[ConfigurationError] | Any]
+
+
+def _tried(conf: cfg.ConfigOpts, trials: Iterable[Trial], broken: bool) -> Iterator[ConfigurationError]:
+    """What goes wrong beyond the options themselves.
+
+    :param broken: some options cannot be read, which was reported; what stumbles over them is not worth another line
+    """
+    for trial in trials:
         try:
-            construct(conf)
+            found = trial(conf)
+            if isinstance(found, Iterator):
+                yield from found
         except ConfigurationError as error:
             yield error
+        except (cfg.Error, ValueError):
+            if not broken:
+                raise
         except RuntimeError as error:
             # What heat-api's loader of paste files raises, and ours with it.
             yield ConfigurationError(str(error))
 
 
-def lint(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> list[Finding]:
-    """Advice about a configuration that loads."""
-    facts = _Facts(conf, settings)
-    return [finding for part in (_names, _limits, _messaging, _keystone, _others) for finding in part(facts)]
+def _all_errors(
+    conf: cfg.ConfigOpts, settings: Sequence[files.Setting], build: Iterable[Trial]
+) -> Iterator[ConfigurationError]:
+    errors = load.problems(conf, settings)
+    yield from errors
+    trials = [lambda conf: logs.problems(conf, settings), *build]
+    yield from _tried(conf, trials, broken=bool(errors))
 
 
 def check(
@@ -250,28 +284,45 @@ def check(
     argv: Sequence[str],
     out: TextIO,
     *,
-    build: Iterable[Callable[[cfg.ConfigOpts], Any]] = (),
+    flags: Iterable[Callable[[], Any]] = (),
+    build: Iterable[Trial] = (),
+    advise: Iterable[Callable[[cfg.ConfigOpts], Iterable[Finding]]] = (),
     development: bool = False,
+    adjust: load.Adjust | None = None,
 ) -> int:
     """Load as a start would, then advise.
 
-    :param argv: as for :func:`heatperf.config.load.load`
+    :param argv: as for :func:`heatperf.config.load.load`, as are ``development`` and ``adjust``
     :param out: gets one line per finding and a summary
-    :param build: what else a start builds from the configuration (policy, pipeline); called once it loads
+    :param flags: what a start makes of its flags alone; each may raise ConfigurationError
+    :param build: what else a start builds from the configuration (policy, pipeline); each may raise ConfigurationError
+        or yield several
+    :param advise: more advice about a configuration for which a start would not be refused
     :returns: 2 if a start would be refused, else 0
+    :raises heatperf.config.files.WrongArguments: oslo.config does not know the arguments
     """
-    try:
-        settings = load.parse(conf, argv, development=development)
-        errors = list(validate.problems(conf, settings))
-    except ConfigurationError as error:
-        settings, errors = [], [error]
+    names: list[str] = []
     findings: list[Finding] = []
-    if not errors:
+    errors: list[ConfigurationError] = []
+    for flag in flags:
+        try:
+            flag()
+        except ConfigurationError as error:
+            errors.append(error)
+    try:
+        names = files.sources(argv, development=development)
+        settings = load.parse(conf, argv, development=development, adjust=adjust)
+    except ConfigurationError as error:
+        errors.append(error)
+    else:
+        errors.extend(_all_errors(conf, settings, build))
         findings = lint(conf, settings)
-        errors = list(_built(conf, build))
-    out.writelines(f"ERROR: {error}\n" for error in errors)
+        if not errors:
+            findings.extend(finding for part in advise for finding in part(conf))
+    said = list(dict.fromkeys(str(error) for error in errors))
+    out.writelines(f"ERROR: {error}\n" for error in said)
     out.writelines(f"WARNING: {finding}\n" for finding in findings)
-    names = ", ".join(dict.fromkeys(setting.file for setting in settings)) or "no file"
-    verdict = "a start would be refused" if errors else "a start would succeed"
-    out.write(f"{names}: {len(errors)} error(s), {len(findings)} warning(s); {verdict}\n")
-    return 2 if errors else 0
+    verdict = "a start would be refused" if said else "a start would succeed"
+    read = ", ".join(dict.fromkeys(names)) or "no file"
+    out.write(f"{read}: {len(said)} error(s), {len(findings)} warning(s); {verdict}\n")
+    return 2 if said else 0

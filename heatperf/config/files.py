@@ -12,7 +12,7 @@ import dataclasses
 import glob
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from oslo_config import cfg, iniparser
 
@@ -37,6 +37,19 @@ class Setting:
         return f"{self.file}:{self.line}"
 
 
+class WrongArguments(SystemExit):
+    """Arguments that nobody understands. Nothing was printed: the caller knows the program's name and other flags."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(2)
+        self.message = message
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise WrongArguments(message)
+
+
 class _Arguments(argparse.Action):
     """Keep --config-file and --config-dir in the order given, which decides who wins."""
 
@@ -45,7 +58,7 @@ class _Arguments(argparse.Action):
 
 
 def _given(argv: Sequence[str]) -> list[tuple[str, str]]:
-    parser = argparse.ArgumentParser(prog=PROG, add_help=False)
+    parser = _Parser(prog=PROG, add_help=False)
     parser.add_argument("--config-file", action=_Arguments)
     parser.add_argument("--config-dir", action=_Arguments)
     return getattr(parser.parse_known_args(list(argv))[0], "sources", None) or []
@@ -76,6 +89,7 @@ def sources(argv: Sequence[str], development: bool = False) -> list[str]:
     :param argv: arguments; only --config-file and --config-dir matter here
     :param development: True leaves out the default places
     :raises ConfigurationError: a directory given does not exist, or a default one cannot be entered
+    :raises WrongArguments: a file or directory is asked for but not named
     """
     given = _given(argv)
     kinds = {kind for kind, _ in given}
@@ -157,10 +171,15 @@ def scan(paths: Iterable[str]) -> list[Setting]:
     return [setting for path in paths for setting in _scan(path)]
 
 
+def sources_of(conf: cfg.ConfigOpts) -> list[str]:
+    """The files that ``conf`` was parsed from, in order, those without assignments included."""
+    development = not conf.default_config_files and not conf.default_config_dirs
+    return sources(conf._args or [], development=development)
+
+
 def settings_of(conf: cfg.ConfigOpts) -> list[Setting]:
     """Every assignment of the files that ``conf`` was parsed from."""
-    development = not conf.default_config_files and not conf.default_config_dirs
-    return scan(sources(conf._args or [], development=development))
+    return scan(sources_of(conf))
 
 
 def normal(group: str | None) -> str:

@@ -1,15 +1,16 @@
 """From files, environment and command line to a parsed, registered and validated configuration.
 
 In: a ConfigOpts (the process uses ``cfg.CONF``: oslo.messaging 18 reads that one whatever it gets) and arguments.
-Out: the ConfigOpts, filled. Raises ConfigurationError naming file, line and option; SystemExit(2) for arguments that
-oslo.config's parser refuses. Runs in the supervisor before any fork. Logging is registered here, the caller sets it up.
+Out: the ConfigOpts, filled. Raises ConfigurationError naming file, line and option; WrongArguments (a SystemExit) for
+what oslo.config's parser refuses. Runs in the supervisor before any fork. Logging is registered here, the caller sets
+it up.
 """
 
 import contextlib
 import io
+import logging
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import oslo_messaging
 from keystoneauth1 import exceptions as ks_exceptions
@@ -22,8 +23,26 @@ from heatperf.config import files, options, validate
 from heatperf.config.paths import packaged_file
 from heatperf.errors import ConfigurationError
 
-# Flavors of the packaged paste file that never ask the authtoken filter, so that its plugin may be anything.
-_WITHOUT_AUTHTOKEN = ("standalone", "custombackend", "noauth")
+# What other flags change in a configuration that is parsed but not yet validated.
+Adjust = Callable[[cfg.ConfigOpts], None]
+
+
+class _OldNames(logging.Filter):
+    """Holds back what oslo.config says of old names before logging is set up; ``check.old_names`` finds them again."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Deprecated: ")
+
+
+@contextlib.contextmanager
+def _quiet_about_old_names() -> Iterator[None]:
+    logger = logging.getLogger(cfg.__name__)
+    quiet = _OldNames()
+    logger.addFilter(quiet)
+    try:
+        yield
+    finally:
+        logger.removeFilter(quiet)
 
 
 def set_library_defaults() -> None:
@@ -44,25 +63,46 @@ def set_library_defaults() -> None:
     )
 
 
-def load(conf: cfg.ConfigOpts, argv: Sequence[str], *, development: bool = False) -> None:
+def load(
+    conf: cfg.ConfigOpts, argv: Sequence[str], *, development: bool = False, adjust: Adjust | None = None
+) -> list[files.Setting]:
     """Parse and validate everything.
 
     :param conf: filled in place; what it held before is dropped
     :param argv: --config-file, --config-dir and oslo.log's flags; nothing else is known here
     :param development: read no file but those in ``argv``, take the paste file of the package and no policy file
+    :param adjust: sets what other flags of the command line override, before anything is validated
+    :returns: the assignments of all files, in order
     :raises ConfigurationError: a file, option or value is wrong
-    :raises SystemExit: 2 for unknown arguments, 0 after --help or --version
+    :raises heatperf.config.files.WrongArguments: oslo.config does not know the arguments
+    :raises SystemExit: 0 after --help or --version
     """
-    settings = parse(conf, argv, development=development)
-    for problem in validate.problems(conf, settings):
+    settings = parse(conf, argv, development=development, adjust=adjust)
+    for problem in problems(conf, settings):
         raise problem
+    return settings
 
 
-def parse(conf: cfg.ConfigOpts, argv: Sequence[str], *, development: bool = False) -> list[files.Setting]:
+def problems(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> list[ConfigurationError]:
+    """Everything for which the options themselves refuse a start. Reads every option once."""
+    with _quiet_about_old_names():
+        return list(validate.problems(conf, settings))
+
+
+def parse(
+    conf: cfg.ConfigOpts, argv: Sequence[str], *, development: bool = False, adjust: Adjust | None = None
+) -> list[files.Setting]:
     """Parse and register everything, as :func:`load`, but leave most values unread.
 
     :returns: the assignments of all files, in order
     """
+    with _quiet_about_old_names():
+        return _parse_all(conf, argv, development, adjust)
+
+
+def _parse_all(
+    conf: cfg.ConfigOpts, argv: Sequence[str], development: bool, adjust: Adjust | None
+) -> list[files.Setting]:
     set_library_defaults()
     conf.reset()
     # Keystone plugins declare required options; a second load would miss them before it knows that they still apply.
@@ -78,6 +118,12 @@ def parse(conf: cfg.ConfigOpts, argv: Sequence[str], *, development: bool = Fals
     # The stock default is argv[0], which under a process manager is the same word for several services of one host;
     # with use_queue_manager they would then read each other's replies.
     conf.set_default("processname", files.PROG, group="oslo_messaging_rabbit")
+    # oslo.log would name the file after argv[0]: heatperf.log, or __main__.log.
+    with contextlib.suppress(cfg.Error):
+        if conf.log_dir:
+            conf.set_default("log_file", f"{files.PROG}.log")
+    if adjust is not None:
+        adjust(conf)
     _register_keystone_plugin(conf, settings)
     return settings
 
@@ -100,10 +146,11 @@ def _parse(conf: cfg.ConfigOpts, argv: Sequence[str], settings: Sequence[files.S
         if exit_request.code == 1:
             for problem in validate.flags(conf, settings):
                 raise problem from None
-        sys.stderr.write(complaint.getvalue())
-        raise SystemExit(2 if exit_request.code else 0) from None
+        if exit_request.code:
+            raise files.WrongArguments(complaint.getvalue().rpartition(" error: ")[2].strip()) from None
+        raise SystemExit(0) from None
     except cfg.Error as error:
-        for problem in validate.flags(conf, settings):
+        for problem in validate.flags(conf, settings, getattr(error, "opt_name", None)):
             raise problem from None
         raise ConfigurationError(str(error)) from None
 
@@ -123,7 +170,7 @@ def _register_keystone_plugin(conf: cfg.ConfigOpts, settings: Sequence[files.Set
     try:
         opts = loading.get_auth_plugin_conf_options(name)
     except ks_exceptions.NoMatchingPlugin:
-        if conf.paste_deploy.flavor in _WITHOUT_AUTHTOKEN:
+        if conf.paste_deploy.flavor in validate.WITHOUT_AUTHTOKEN:
             return
         auth_type = next(opt for known, opt in options.registered(conf) if known == group and opt.dest == "auth_type")
         raise validate.refusal(

@@ -29,6 +29,9 @@ Groups = list[tuple[str | None, list[cfg.Opt]]]
 
 AUTHTOKEN = "keystone_authtoken"
 
+# Far above what any machine gains from, far below what a slip of the keyboard can do to it.
+MAX_WORKERS = 4096
+
 _API: list[cfg.Opt] = [
     cfg.HostAddressOpt(
         "bind_host",
@@ -67,10 +70,11 @@ _API: list[cfg.Opt] = [
         "workers",
         default=0,
         min=0,
+        max=MAX_WORKERS,
         deprecated_group="DEFAULT",
-        help="Worker processes. 0 means one per usable CPU, where affinity, cgroup quota and memory decide what is"
-        " usable. A worker waits for hundreds of engine calls at once, so more workers than CPUs cost memory and broker"
-        " connections and gain nothing.",
+        help="Worker processes. 0 means one for each CPU that this process may run on (its affinity: taskset, cpusets);"
+        " a CPU quota is not looked at, so give a number where there is one. A worker waits for hundreds of engine"
+        " calls at once, so more workers than CPUs cost memory and broker connections and gain nothing.",
     ),
     cfg.IntOpt(
         "max_header_line",
@@ -84,6 +88,7 @@ _API: list[cfg.Opt] = [
         "tcp_keepidle",
         default=600,
         min=1,
+        max=32767,
         deprecated_group="DEFAULT",
         help="Seconds a connection may be silent before the kernel probes whether the peer still exists. Shorter frees"
         " resources of vanished clients sooner, longer saves packets. Stay below the idle timeout of firewalls.",

@@ -70,7 +70,7 @@ def show(conf: cfg.ConfigOpts, out: TextIO) -> None:
     :raises ConfigurationError: a configuration file can no longer be read
     """
     settings = files.settings_of(conf)
-    names = list(dict.fromkeys(setting.file for setting in settings))
+    names = list(dict.fromkeys(files.sources_of(conf)))
     out.write(f"# Configuration files, in order: {', '.join(names) or 'none'}\n")
     current: str | None = ""
     for group, opt in options.registered(conf):

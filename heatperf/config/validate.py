@@ -1,10 +1,12 @@
-"""Every registered option is read once; certificates, broker URLs and contradictions are tried before anything starts.
+"""Every registered option is read once; certificates, broker URLs, what memcached needs and contradictions are tried
+before anything starts.
 
 In: a parsed ConfigOpts and the assignments of its files. Out: ConfigurationErrors with file:line, option and remedy,
 never with the value of a secret option. Runs in the supervisor before any fork.
 """
 
 import difflib
+import importlib
 import importlib.metadata
 import os
 import ssl
@@ -13,6 +15,7 @@ from typing import Any
 
 import oslo_messaging
 from oslo_config import cfg, types
+from oslo_log import versionutils
 
 from heatperf.config import files, options
 from heatperf.config.masking import is_secret, mask_urls
@@ -20,10 +23,13 @@ from heatperf.errors import ConfigurationError
 
 OWN_GROUP = "heatperf"
 RABBIT = "oslo_messaging_rabbit"
+URL_FORM = "rabbit://user:password@host:5672/vhost"
+# Flavors of the packaged paste file that never ask the authtoken filter, so that its options may be anything.
+WITHOUT_AUTHTOKEN = ("standalone", "custombackend", "noauth")
 
 
 def problems(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> Iterator[ConfigurationError]:
-    """Everything for which a start is refused, one by one; what builds on unreadable options is not tried."""
+    """Everything for which a start is refused, one by one."""
     yield from _unknown_own(settings)
     unreadable = False
     for group, opt in options.registered(conf):
@@ -32,13 +38,15 @@ def problems(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> Iterato
         except ConfigurationError as error:
             unreadable = True
             yield error
-    if unreadable:
-        return
-    for attempt in (_tls, _transports, _rabbit):
+    for attempt in (_tls, _transport_of_rpc, _transport_of_notifications, _rabbit, _memcached):
         try:
-            attempt(conf, settings)
+            yield from attempt(conf, settings)
         except ConfigurationError as error:
             yield error
+        except (cfg.Error, ValueError):
+            # Builds on an option that cannot be read, which was said above.
+            if not unreadable:
+                raise
 
 
 def label(group: str | None, name: str) -> str:
@@ -96,6 +104,14 @@ def read(conf: cfg.ConfigOpts, settings: Sequence[files.Setting], group: str | N
         ) from None
     except ValueError:
         raise _wrong_value(settings, group, opt) from None
+    except versionutils.DeprecatedConfig:
+        raise refusal(
+            settings,
+            group,
+            opt,
+            "is deprecated, and fatal_deprecations is set",
+            "config check names the present option",
+        ) from None
     # To oslo.config "workers =" is a number that is None, which would surface as a TypeError somewhere later.
     if value is None and opt.default is not None and isinstance(opt.type, types.Number):
         raise _wrong_value(settings, group, opt)
@@ -117,12 +133,20 @@ def _wrong_value(settings: Sequence[files.Setting], group: str | None, opt: cfg.
     return refusal(settings, group, opt, message, "correct the value or remove the line for the default")
 
 
-def flags(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> Iterator[ConfigurationError]:
-    """Wrong values that files give to options of the command line; these stop oslo.config's parser already."""
+def flags(
+    conf: cfg.ConfigOpts, settings: Sequence[files.Setting], unknown: str | None = None
+) -> Iterator[ConfigurationError]:
+    """Wrong values that files give to options of the command line; these stop oslo.config's parser already.
+
+    :param unknown: what oslo.config missed when it replaced the $names in them
+    """
     for opt, _ in conf._all_cli_opts():
         setting = files.find(settings, None, opt)
         if setting is None:
             continue
+        if unknown and (f"${unknown}" in setting.value or f"${{{unknown}}}" in setting.value):
+            message = f"refers to ${unknown}, which is no option that can be referred to here"
+            yield refusal(settings, None, opt, message, "write the value out, or $$ for a literal dollar sign")
         try:
             opt.type(setting.value)
         except ValueError:
@@ -153,11 +177,16 @@ def _no_passphrase() -> str:
     raise ValueError("a passphrase")
 
 
-def _tls(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> None:
-    """Load the certificate as the server will; TLS that was asked for is served or the start is refused."""
+def _tls(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> Iterator[ConfigurationError]:
+    """TLS that was asked for is served, or the start is refused."""
     paths = {"cert_file": conf.heat_api.cert_file, "key_file": conf.heat_api.key_file}
-    if not any(paths.values()):
-        return
+    if any(paths.values()):
+        _load_pair(conf, settings, paths)
+    yield from ()
+
+
+def _load_pair(conf: cfg.ConfigOpts, settings: Sequence[files.Setting], paths: dict[str, Any]) -> None:
+    """Load the certificate as the server will."""
     for name, path in paths.items():
         opt = _named(conf, "heat_api", name)
         if not path:
@@ -202,24 +231,37 @@ def _tls(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> None:
         ) from None
 
 
-def _transports(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> None:
-    _transport(conf, settings, None, conf.transport_url)
-    _transport(conf, settings, "oslo_messaging_notifications", conf.oslo_messaging_notifications.transport_url)
+def _transport_of_rpc(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> Iterator[ConfigurationError]:
+    location = conf.get_location("transport_url")
+    # That it is not set is refused by whoever needs it, which development mode does not.
+    if location is not None and location.location is not cfg.Locations.opt_default:
+        _transport(conf, settings, None, conf.transport_url)
+    yield from ()
 
 
-def _transport(conf: cfg.ConfigOpts, settings: Sequence[files.Setting], group: str | None, url: str | None) -> None:
+def _transport_of_notifications(
+    conf: cfg.ConfigOpts, settings: Sequence[files.Setting]
+) -> Iterator[ConfigurationError]:
+    url = conf.oslo_messaging_notifications.transport_url
+    if url:
+        _transport(conf, settings, "oslo_messaging_notifications", url)
+    yield from ()
+
+
+def _transport(conf: cfg.ConfigOpts, settings: Sequence[files.Setting], group: str | None, url: str) -> None:
     """Parse a broker URL with oslo.messaging's own grammar and look for its driver; no connection is made."""
-    if group and not url:
-        return
     opt = _named(conf, group, "transport_url")
-    remedy = "write it as rabbit://user:password@host:5672/vhost and percent-encode special characters of the password"
+    remedy = f"write it as {URL_FORM} and percent-encode special characters of the password"
+    scheme, slashes, _ = url.partition("://")
+    # To oslo.messaging "rabbit:/heat@host/" names no host, and the driver then takes guest on this very machine.
+    if not slashes or not scheme.strip():
+        raise refusal(settings, group, opt, "the broker URL is malformed: there is no driver:// in front", remedy)
     try:
         parsed = oslo_messaging.TransportURL.parse(conf, url)
-    except oslo_messaging.InvalidTransportURL as error:
-        raise refusal(settings, group, opt, f"the broker URL is malformed: {error}", remedy) from None
-    except ValueError:
-        # The text of the error quotes the URL, password included.
-        raise refusal(settings, group, opt, "the broker URL is malformed: its port is no number", remedy) from None
+    except (oslo_messaging.InvalidTransportURL, ValueError) as error:
+        # The text of the error may quote the URL, password included.
+        cause = "its port is no number" if "int()" in str(error) else "oslo.messaging cannot take it apart"
+        raise refusal(settings, group, opt, f"the broker URL is malformed: {cause}", remedy) from None
     drivers = sorted(entry.name for entry in importlib.metadata.entry_points(group="oslo.messaging.drivers"))
     if parsed.transport.split("+")[0] not in drivers:
         raise refusal(
@@ -229,7 +271,12 @@ def _transport(conf: cfg.ConfigOpts, settings: Sequence[files.Setting], group: s
             f"there is no messaging driver {parsed.transport!r}",
             "the URL starts with one of " + ", ".join(f"{driver}://" for driver in drivers),
         )
-    if parsed.transport.split("+")[0] in ("rabbit", "kombu"):
+    driver, _, inner = parsed.transport.partition("+")
+    if driver in ("rabbit", "kombu"):
+        # Kombu's own transports (kombu+memory) need none; of these the stock driver goes to guest on this machine.
+        needs_host = inner in ("", "amqp", "pyamqp", "amqps")
+        if needs_host and not (parsed.hosts and all((host.hostname or "").strip() for host in parsed.hosts)):
+            raise refusal(settings, group, opt, "the broker URL names no host", remedy)
         _query(conf, settings, group, opt, parsed.query)
 
 
@@ -256,7 +303,7 @@ def _query(
             ) from None
 
 
-def _rabbit(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> None:
+def _rabbit(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> Iterator[ConfigurationError]:
     """Combinations that the stock driver refuses, but only while it serves the first request."""
     rabbit = conf[RABBIT]
     contradictions = (
@@ -287,4 +334,47 @@ def _rabbit(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> None:
     )
     for wrong, name, message, remedy in contradictions:
         if wrong:
-            raise refusal(settings, RABBIT, _named(conf, RABBIT, name), message, remedy)
+            yield refusal(settings, RABBIT, _named(conf, RABBIT, name), message, remedy)
+
+
+def _memcached(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> Iterator[ConfigurationError]:
+    """What keystonemiddleware and oslo.cache would miss while they serve the first token."""
+    if conf.paste_deploy.flavor in WITHOUT_AUTHTOKEN:
+        return
+    cache = conf[options.AUTHTOKEN]
+    strategy = (cache.memcache_security_strategy or "None").upper()
+    if strategy != "NONE" and not cache.memcache_secret_key:
+        yield refusal(
+            settings,
+            options.AUTHTOKEN,
+            _named(conf, options.AUTHTOKEN, "memcache_secret_key"),
+            f"is not set, but memcache_security_strategy = {strategy} needs it",
+            "set the same long random text on every node, or remove memcache_security_strategy",
+        )
+    if not cache.memcached_servers:
+        return
+    for name, module, package in _memcached_needs(cache, strategy):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            yield refusal(
+                settings,
+                options.AUTHTOKEN,
+                _named(conf, options.AUTHTOKEN, name),
+                f"needs the Python module {module.split('.')[0]}, which cannot be imported: {error}",
+                f"pip install {package}, or remove the line",
+            )
+
+
+def _memcached_needs(cache: Any, strategy: str) -> Iterator[tuple[str, str, str]]:
+    """Option that needs it, module, and name of the package that holds it."""
+    binary = "memcache_sasl_enabled" if cache.memcache_sasl_enabled else ""
+    if cache.memcache_use_advanced_pool and cache.memcache_tls_enabled:
+        binary = binary or "memcache_tls_enabled"
+    # oslo.cache's pool of the binary client is derived from that of the plain one, so it needs both.
+    if cache.memcache_use_advanced_pool or not binary:
+        yield "memcached_servers", "memcache", "python-memcached"
+    if binary:
+        yield binary, "bmemcached", "python-binary-memcached"
+    if strategy == "ENCRYPT":
+        yield "memcache_security_strategy", "cryptography.hazmat.primitives.ciphers", "cryptography"

@@ -8,8 +8,8 @@ class HeatperfError(Exception):
     """Base of everything this project raises on purpose."""
 
 
-class ConfigurationError(HeatperfError):
-    """The server cannot start as configured.
+class ConfigurationError(HeatperfError, RuntimeError):
+    """The server cannot start as configured. A RuntimeError too, which is what upstream's loader raises.
 
     :param message: what is wrong, in one sentence
     :param remedy: what to do about it, or None where the message says it

@@ -52,8 +52,10 @@ class Interrupted(Exception):
 
 
 class Handle(Protocol):
+    """Something that will happen once, unless it is cancelled. Loop thread only."""
+
     def cancel(self) -> None:
-        """Undo a ``call_later`` that has not run; later calls do nothing."""
+        """Undo a ``call_later`` or ``on_readable`` that has not run; later calls do nothing."""
 
 
 class Waiter(Protocol):
@@ -85,7 +87,9 @@ class Pool(Protocol):
     def run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run in a native thread under a copy of the caller's contextvars; the calling greenlet parks.
 
+        :returns: what the function returns
         :raises Overloaded: all threads busy and the queue full
+        :raises Exception: what the function raises
         """
 
     def run_within(self, seconds: float, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -125,11 +129,20 @@ class Stream(Protocol):
     def recv_ready(self, size: int) -> bytes:
         """Bytes that have already arrived, b"" if none; never parks."""
 
-    def send_all(self, data: bytes) -> None: ...
+    def send_all(self, data: bytes) -> None:
+        """Hand all of it to the kernel, parking while its buffer is full.
 
-    def shutdown_write(self) -> None: ...
+        :raises OSError: the client is gone; TimeoutError: no progress for ``send_timeout`` seconds
+        """
 
-    def close(self) -> None: ...
+    def shutdown_write(self) -> None:
+        """Tell the client that no more comes (FIN, with TLS close_notify before); recv goes on working.
+
+        :raises OSError: with TLS, where close_notify cannot be sent
+        """
+
+    def close(self) -> None:
+        """Give the descriptor back; later calls do nothing. The kernel still sends what it has."""
 
     def interrupt(self) -> None:
         """Make a parked recv raise Interrupted."""
@@ -152,17 +165,30 @@ class Loop(Protocol):
     def call_later(self, seconds: float, function: Callable[..., Any], /, *args: Any) -> Handle:
         """Run in a greenlet of its own after a while."""
 
-    def waiter(self) -> Waiter: ...
+    def waiter(self) -> Waiter:
+        """A new Waiter for one wait of one greenlet of this loop."""
 
     def sleep(self, seconds: float) -> None:
-        """Park the calling greenlet."""
+        """Park the calling greenlet; 0 lets others run once."""
 
-    def pool(self, name: str, threads: int, queue_limit: int) -> Pool: ...
+    def pool(self, name: str, threads: int, queue_limit: int) -> Pool:
+        """A new Pool, stopped when the loop stops. No thread exists before its first call.
+
+        :param name: for thread names and for the message of Overloaded
+        :param threads: most calls running at once, at least 1
+        :param queue_limit: calls that may wait beyond those
+        """
 
     def run_on_loop(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """From a native thread: run in a new greenlet under a copy of the caller's contextvars; blocks that thread."""
+        """From a native thread: run in a new greenlet under a copy of the caller's contextvars; blocks that thread.
 
-    def in_loop_thread(self) -> bool: ...
+        :returns: what the function returns
+        :raises RuntimeError: called on the loop thread, which would wait for itself
+        :raises BaseException: what the function raises
+        """
+
+    def in_loop_thread(self) -> bool:
+        """Whether the caller is on the thread that made the loop; from any thread."""
 
     def on_signal(self, signum: int, callback: Callable[[], Any]) -> None:
         """Run callback in a greenlet when the signal arrives; the handler itself only writes a byte."""
@@ -177,6 +203,7 @@ class Loop(Protocol):
         """Take what the kernel has already queued, then close the listeners (this process's copies)."""
 
     def run(self) -> None:
-        """Block until ``stop``."""
+        """Block until ``stop``, then stop the pools; connections that are open stay as they are. Call it once."""
 
-    def stop(self) -> None: ...
+    def stop(self) -> None:
+        """Make ``run`` return soon; loop thread, from any greenlet. Before ``run`` it returns at once."""

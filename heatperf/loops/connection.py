@@ -48,6 +48,7 @@ class HttpServer:
         self._empty: Waiter | None = None
 
     def handle(self, stream: Stream) -> None:
+        """Serve one connection to its end, and close it; parks, raises nothing."""
         connection = Connection(self, stream)
         self.connections.add(connection)
         try:
@@ -84,6 +85,7 @@ class Connection:
         self._response: Response | None = None
 
     def run(self) -> None:
+        """Handshake, then request after request, until one side has enough. Does not close the stream."""
         stream = self.stream
         limits = self.server.limits
         stream.send_timeout = limits.send_timeout

@@ -45,6 +45,7 @@ OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 def create() -> GeventLoop:
+    """The loop of the calling thread; in the worker, after the fork, because the hub owns an epoll descriptor."""
     return GeventLoop()
 
 
@@ -190,6 +191,7 @@ class GeventStream:
             self._hub.loop.run_callback(self._throw, self._waits, Interrupted())
 
     def expire(self) -> None:
+        """The deadline has passed: clear it, and make a parked recv or send raise TimeoutError. From the sweep only."""
         self.deadline = INFINITE
         if self._parked is not None:
             self._hub.loop.run_callback(self._throw, self._waits, TimeoutError())
@@ -211,7 +213,7 @@ class GeventStream:
 
 
 class Timer:
-    """What call_later and on_readable return."""
+    """See base.Handle. What call_later and on_readable return."""
 
     __slots__ = ("_watcher",)
 

@@ -42,7 +42,7 @@ def build(conf: Any, engine: str, development: bool = False) -> Pipeline:
 def _transport(conf: Any, engine: str) -> Transport:
     if engine == "none":
         return AbsentTransport(NO_ENGINE)
-    if conf.transport_url == "rabbit://" and conf.get_location("transport_url").location.name == "opt_default":
+    if conf.get_location("transport_url").location.name == "opt_default":
         raise ConfigurationError(
             "it is not set, and guessing a broker on this machine would hide the mistake",
             remedy="set transport_url = rabbit://USER:PASSWORD@HOST:5672/VHOST, the same as heat-engine's",

@@ -10,15 +10,23 @@ import paste.urlmap
 
 from heatperf.api.controller import Services
 from heatperf.api.router import Router
+from heatperf.errors import ConfigurationError
 from heatperf.pipeline.parts import App, Filter, current
 
 
 def pipeline_factory(loader: Any, _global_conf: dict[str, str], **local_conf: str) -> App:
     """Build the pipeline of the configured flavor, ``default`` where none is.
 
-    :raises KeyError: the section has no pipeline of that name
+    :raises ConfigurationError: the section has no pipeline of that name
     """
-    names = local_conf[current().conf.paste_deploy.flavor or "default"].split()
+    flavor = current().conf.paste_deploy.flavor or "default"
+    if flavor not in local_conf:
+        raise ConfigurationError(
+            f"there is no pipeline for flavor {flavor!r}",
+            remedy=f"choose among {', '.join(sorted(local_conf))}",
+            option="[paste_deploy] flavor",
+        )
+    names = local_conf[flavor].split()
     filters = [loader.get_filter(name) for name in names[:-1]]
     app = loader.get_app(names[-1])
     for wrap in reversed(filters):
@@ -35,16 +43,26 @@ def app_factory(_global_conf: dict[str, str], **local_conf: str) -> App:
     """Build what ``heat.app_factory`` names, with (conf, \\*\\*local_conf)."""
     from heatperf.pipeline.deploy import resolve  # deploy imports this module's names as text only
 
-    return resolve(local_conf["heat.app_factory"].strip())(current().conf, **local_conf)
+    return resolve(_named(local_conf, "heat.app_factory"))(current().conf, **local_conf)
 
 
 def filter_factory(_global_conf: dict[str, str], **local_conf: str) -> Filter:
     """Build what ``heat.filter_factory`` names, with (app, conf, \\*\\*local_conf)."""
     from heatperf.pipeline.deploy import resolve
 
-    make = resolve(local_conf["heat.filter_factory"].strip())
+    make = resolve(_named(local_conf, "heat.filter_factory"))
     conf = current().conf
     return lambda app: make(app, conf, **local_conf)
+
+
+def _named(local_conf: dict[str, str], key: str) -> str:
+    """Return what a section of the generic factories builds.
+
+    :raises ConfigurationError: it does not say
+    """
+    if key not in local_conf:
+        raise ConfigurationError(f"{key} is missing", remedy=f"add {key} = MODULE:NAME")
+    return local_conf[key].strip()
 
 
 def api(conf: Any, **_local_conf: str) -> App:

@@ -9,6 +9,8 @@ import configparser
 import importlib
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from paste.deploy import loadwsgi
@@ -39,7 +41,7 @@ HEAT_NAMES: dict[str, str] = {
 REPLACED: dict[str, tuple[str, str]] = {
     "keystonemiddleware.auth_token:filter_factory": (
         "heatperf.pipeline.authtoken:filter_factory",
-        "stock, waiting in native threads",
+        "stock, waiting for memcached and Keystone in native threads",
     ),
     "osprofiler.web:WsgiMiddleware.factory": (
         "heatperf.pipeline.osprofiler:factory",
@@ -106,6 +108,28 @@ def identity(factory: Any) -> str:
     return f"{getattr(factory, '__module__', '?')}:{getattr(factory, '__qualname__', type(factory).__qualname__)}"
 
 
+@contextmanager
+def _naming(section: str, factory: str) -> Iterator[None]:
+    """Have what is raised inside name the section of the file and the factory at fault.
+
+    :raises ConfigurationError: instead of anything but itself
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        if error.option is None:
+            raise ConfigurationError(error.message, error.remedy, error.file, f"[{section}]") from error
+        raise
+    except Exception as error:  # whatever an operator's factory raises
+        LOG.debug("A factory failed", exc_info=True)
+        kind = "cannot be imported" if isinstance(error, (ImportError, AttributeError)) else "failed"
+        raise ConfigurationError(
+            f"{factory or 'its factory'} {kind}: {error!r}",
+            remedy="correct the section or what it names",
+            option=f"[{section}]",
+        ) from error
+
+
 class _Loader(loadwsgi.ConfigLoader):
     """PasteDeploy's loader, with our resolution of names and our choice of how a station runs."""
 
@@ -146,7 +170,8 @@ class _Loader(loadwsgi.ConfigLoader):
                 # PasteDeploy imports by name; give it one that it can import, ours or upstream's
                 resolve(local_conf[protocol])
                 local_conf[protocol] = HEAT_NAMES.get(local_conf[protocol], local_conf[protocol])
-        context = super()._context_from_explicit(object_type, local_conf, global_conf, global_addition, section)
+        with _naming(section, ", ".join(value for name, value in local_conf.items() if name.startswith("paste."))):
+            context = super()._context_from_explicit(object_type, local_conf, global_conf, global_addition, section)
         return self._adopt(context, object_type, section)
 
     def _adopt(self, context: Any, object_type: Any, name: str) -> Any:
@@ -168,15 +193,33 @@ class _Loader(loadwsgi.ConfigLoader):
             how = "stock"
         else:
             how = self._make_native(context, is_filter, name)
-        self._parts.stations.append(Station(name.rpartition(":")[2], factory, how))
-        return context
+        return self._noted(context, is_filter, name, factory, how)
 
     def _adopt_generic(self, context: Any, is_filter: bool, name: str) -> Any:
         """A section of the generic factories: what its ``heat.*_factory`` key names decides."""
         target = context.local_conf.get("heat.filter_factory" if is_filter else "heat.app_factory", "").strip()
         known = target in HEAT_NAMES
         how = "own" if known else self._make_native(context, is_filter, name)
-        self._parts.stations.append(Station(name.rpartition(":")[2], target, how))
+        return self._noted(context, is_filter, name, target, how)
+
+    def _noted(self, context: Any, is_filter: bool, section: str, factory: str, how: str) -> Any:
+        """Enter the station into the log's list, and have what its factory raises name section and factory."""
+        self._parts.stations.append(Station(section.rpartition(":")[2], factory, how, is_filter))
+        make = context.object
+
+        def named(*args: Any, **kwargs: Any) -> Any:
+            with _naming(section, factory):
+                made = make(*args, **kwargs)
+            if context.protocol != "paste.filter_factory":
+                return made
+
+            def build(app: App) -> App:
+                with _naming(section, factory):
+                    return made(app)
+
+            return build
+
+        context.object = named
         return context
 
     def _make_native(self, context: Any, is_filter: bool, section: str) -> str:
@@ -227,7 +270,10 @@ def load_paste_app(parts: Parts, app_name: str | None = None) -> Pipeline:
         raise ConfigurationError(f"{name} is not served", remedy="this server is heat-api's; run upstream's for others")
     found = conf.find_file(conf.paste_deploy.api_paste_config)
     if found is None:
-        raise ConfigurationError(f"Unable to locate config file [{conf.paste_deploy.api_paste_config}]")
+        raise ConfigurationError(
+            f"Unable to locate config file [{conf.paste_deploy.api_paste_config}]",
+            remedy="copy one beside heat.conf, or give its absolute path and see that this user may read it",
+        )
     path = os.path.abspath(found)
     try:
         with loading(parts):
@@ -242,24 +288,26 @@ def load_paste_app(parts: Parts, app_name: str | None = None) -> Pipeline:
         if error.file is None:
             raise ConfigurationError(error.message, error.remedy, path, error.option) from error
         raise
-    except Exception as error:  # whatever a factory of the operator's raises: it cannot be built, and the file names it
-        LOG.debug("A factory failed", exc_info=True)
-        raise ConfigurationError(f"a factory failed with {error!r}", "see its section", path) from error
     if conf.debug:
         conf.log_opt_values(logging.getLogger(flavored), logging.DEBUG)
-    for station in parts.stations:
+    # PasteDeploy may build the application first; the log has the order of a request's way
+    for station in sorted(parts.stations, key=lambda station: not station.is_filter):
         LOG.info("Pipeline station %s: %s (%s)", station.name, station.how, station.factory)
     return Pipeline(wsgi, parts)
 
 
 def _load(path: str, flavored: str, name: str, parts: Parts) -> App:
-    before = len(parts.startables)
-    try:
-        return _Loader(path, parts).get_app(flavored)
-    except LookupError:
-        if flavored == name:
-            raise
-        # today's files have one composite for all flavors, whose factory looks at the flavor itself
-        parts.stations.clear()
-        del parts.startables[before:]
-        return _Loader(path, parts).get_app(name)
+    """Load the section of the flavored name, or of the plain name where the file has none of the first.
+
+    A file whose flavored section is broken is refused: its plain one may ask for less authentication.
+    """
+    loader = _Loader(path, parts)
+    sections = loader.parser.sections()
+    if flavored == name or any(section.endswith(f":{flavored}") for section in sections):
+        return loader.get_app(flavored)
+    if f"pipeline:{name}" in sections:
+        LOG.warning(
+            "%s has no section for %s; [pipeline:%s] serves, whatever [paste_deploy] flavor says", path, flavored, name
+        )
+    # today's files have one composite for all flavors, whose factory looks at the flavor itself
+    return loader.get_app(name)

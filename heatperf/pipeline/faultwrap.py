@@ -5,6 +5,7 @@ In: whatever the stations below raise. Out: ``{"code", "title", "explanation", "
 exceptions marked safe, the traceback only with ``debug``.
 """
 
+import logging
 import traceback
 from collections.abc import Iterable
 from typing import Any
@@ -13,9 +14,11 @@ import webob
 import webob.exc
 
 from heatperf.api import codec
-from heatperf.errors import BodyTooLarge, Overloaded, heat
+from heatperf.errors import BodyTooLarge, HeatperfError, Overloaded, heat
 from heatperf.pipeline.links import relay
 from heatperf.pipeline.parts import App, Filter, current
+
+LOG = logging.getLogger(__name__)
 
 #: Exception class name -> status. By name, up the chain of base classes, so that exceptions of libraries count too.
 _STATUS_BY_NAME: dict[str, int] = {
@@ -26,6 +29,8 @@ _STATUS_BY_NAME: dict[str, int] = {
     "Overloaded": 503,
     "EngineUnavailable": 503,
 }
+#: Refusals, and failures that were logged where they arose. An engine's RemoteError carries its own traceback.
+_EXPECTED = (heat.HeatError, heat.HTTPExceptionDisguise, heat.EngineUnavailable, heat.MessagingTimeout, HeatperfError)
 _TRACEBACK = "Traceback (most recent call last)"
 
 
@@ -43,6 +48,8 @@ class FaultWrapper:
         try:
             return relay(self._app, environ, start_response)
         except Exception as error:  # noqa: BLE001 - this is the place where every exception ends
+            if not isinstance(error, _EXPECTED):
+                LOG.error("Unexpected error occurred serving API: %s", error, exc_info=error)
             answer = self.render(error, environ)
         return answer(environ, start_response)
 

@@ -27,6 +27,7 @@ class Station:
     name: str
     factory: str
     how: str
+    is_filter: bool
 
 
 @dataclass
@@ -47,14 +48,17 @@ class Parts:
     startables: list[Startable] = field(default_factory=list)
     #: the worker's loop; None before it starts
     loop: Any = None
-    #: native threads for Keystone and memcached round trips
+    #: native threads for round trips to Keystone
     auth_pool: Any = None
+    #: native threads for looking tokens up in memcached
+    token_pool: Any = None
 
     def start(self, loop: Any) -> None:
         """Make the pools, then start every part that asked for it."""
         settings = self.conf.heatperf
         self.loop = loop
         self.auth_pool = loop.pool("auth", settings.auth_concurrency, settings.auth_queue)
+        self.token_pool = loop.pool("tokens", settings.auth_concurrency, settings.auth_queue)
         self.policy.start(loop)
         self.engine.transport.start(loop)
         for part in self.startables:
@@ -66,8 +70,9 @@ class Parts:
             part.stop()
         self.engine.transport.stop()
         self.policy.stop()
-        if self.auth_pool is not None:
-            self.auth_pool.stop()
+        for pool in (self.token_pool, self.auth_pool):
+            if pool is not None:
+                pool.stop()
 
 
 _current: Parts | None = None

@@ -1,4 +1,4 @@
 """Processes and sockets. Knows nothing of Heat: the command line hands it an Application and ServerSettings.
 
-Reading order: settings, application, sizing, sockets, notify, backoff, supervisor, worker.
+Reading order: settings, application, sizing, sockets, notify, backoff, signals, supervisor, worker.
 """

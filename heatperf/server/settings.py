@@ -35,7 +35,8 @@ class Bind:
         bracketed = host.startswith("[") and host.endswith("]")
         if not colon or (":" in host and not bracketed):
             raise ConfigurationError(f"--bind {text} is not an address", remedy=BIND_FORMS)
-        if not (port.isascii() and port.isdigit() and int(port) < 65536):
+        # By length first: int() refuses some thousands of digits with a ValueError.
+        if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 65536):
             raise ConfigurationError(f"--bind {text}: {port!r} is not a port number", remedy=BIND_FORMS)
         host = host[1:-1] if bracketed else host
         return cls(host="0.0.0.0" if host in ("", "*") else host, port=int(port))  # noqa: S104 - as asked for
@@ -70,11 +71,10 @@ class Bind:
 
 @dataclass(frozen=True)
 class TLS:
-    """PEM files; with ca_file, clients must present a certificate signed by it (as upstream's ca_file does)."""
+    """Paths of PEM files: the certificate with its chain, and its key."""
 
     cert_file: str
     key_file: str
-    ca_file: str | None = None
 
 
 @dataclass(frozen=True)

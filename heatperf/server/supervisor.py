@@ -4,14 +4,22 @@ Comes in: ServerSettings and an Application built by the caller. Goes out: an ex
 nothing has been forked yet. Runs in the process the operator started, on its main thread; it never creates a loop, a
 connection or a thread, because its workers would inherit halves of them.
 
-Signals only write a byte into a pipe (signal.set_wakeup_fd). One loop starts what is due, computes the next deadline,
-polls, and deals with what came:
+Signals only write a byte into a socket (see signals). One loop starts what is due, computes the next deadline, polls,
+and deals with what came:
 
     TERM  stop accepting, let workers answer what they have begun, kill those still alive after drain_timeout
     INT   stop now
     CHLD  reap, and plan a replacement
     HUP   noted; reloading comes with a later version
-    any other signal with a Python handler (USR2: the guru meditation report) runs because poll wakes for it
+    USR2  the handler that the caller has installed (the guru meditation report) runs because poll wakes for it, here
+          and in workers; without a handler it is ignored in all of them
+
+TERM and INT count from the first line of serve: what waits for a taken address ends for them too.
+
+Threads that the caller has started (oslo.reports' file watcher is one) stay in this process, since fork copies the
+calling thread alone; workers do not have them. Signals may reach such a thread instead of the main one, which changes
+nothing: the byte arrives all the same. A lock that it holds at the moment of the fork stays locked in the worker; one
+that cannot get ready for it is killed at boot_deadline and replaced.
 """
 
 from __future__ import annotations
@@ -22,12 +30,9 @@ import logging
 import os
 import select
 import signal
-import socket
 import ssl
 import sys
 import time
-import types
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from heatperf import loops
@@ -36,30 +41,38 @@ from heatperf.server.application import Application
 from heatperf.server.backoff import Backoff
 from heatperf.server.notify import notify
 from heatperf.server.settings import ServerSettings
+from heatperf.server.signals import HANDLED, Signals, Stopped
+from heatperf.server.sizing import counted
 
 LOG = logging.getLogger("heatperf.server")
 
-HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 # How long workers may take to leave after INT before they are killed.
 QUICK_STOP = 2.0
 EXIT_OK, EXIT_NO_WORKER = 0, 1
+# What a shell expects of a program that Ctrl-C has ended before it did anything.
+EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
 def serve(settings: ServerSettings, application: Application) -> int:
     """Serve until told to stop.
 
-    :returns: 0 after TERM or INT, 1 when no worker could start
+    :returns: 0 after TERM or INT, 1 when no worker could start, 130 when INT ended the wait for a taken address
     :raises ConfigurationError: TLS files, addresses or the loop cannot be used
     """
     loops.check(settings.loop)
-    ssl_context = sockets.tls_context(settings.tls) if settings.tls is not None else None
-    listeners = sockets.listen(settings)
-    supervisor = Supervisor(settings, application, listeners, ssl_context)
-    try:
-        loops.preload(settings.loop)
-        return supervisor.run()
-    finally:
-        supervisor.close_listeners()
+    with Signals() as signals:
+        ssl_context = sockets.tls_context(settings.tls) if settings.tls is not None else None
+        try:
+            listeners = sockets.listen(settings, signals.pause)
+        except Stopped as stopped:
+            LOG.info("Stopping %s (%s) before it could start", settings.title, stopped.signum.name)
+            return EXIT_INTERRUPTED if stopped.signum is signal.SIGINT else EXIT_OK
+        supervisor = Supervisor(settings, application, listeners, ssl_context, signals)
+        try:
+            loops.preload(settings.loop)
+            return supervisor.run()
+        finally:
+            supervisor.close_listeners()
 
 
 @dataclass
@@ -79,12 +92,20 @@ class Slot:
 
 
 class Supervisor:
+    """The slots and what happens to them.
+
+    :param listeners: open; closed by close_listeners, which run calls when it begins to stop
+    :param ssl_context: for every connection, None for plain HTTP
+    :param signals: entered, and left by the caller after run
+    """
+
     def __init__(
         self,
         settings: ServerSettings,
         application: Application,
         listeners: list[sockets.Listener],
         ssl_context: ssl.SSLContext | None,
+        signals: Signals,
     ) -> None:
         self.settings = settings
         self.application = application
@@ -97,20 +118,23 @@ class Supervisor:
         self._reasons: set[str] = set()
         self._exit_code = EXIT_OK
         self._lifeline: tuple[int, int] = (-1, -1)
-        self._wakeup: tuple[socket.socket, socket.socket]
+        self._signals = signals
 
     def run(self) -> int:
-        with self._signals():
-            self._lifeline = os.pipe()
-            # What exists now is shared with the workers: keep the collector from touching, and so copying, its pages.
-            gc.collect()
-            gc.freeze()
-            try:
-                self._loop()
-            finally:
-                self._kill_all()
-                for end in self._lifeline:
-                    os.close(end)
+        """Fork the workers and keep them until told to stop; no worker is left when it returns or raises.
+
+        :returns: exit code, see serve
+        """
+        self._lifeline = os.pipe()
+        # What exists now is shared with the workers: keep the collector from touching, and so copying, its pages.
+        gc.collect()
+        gc.freeze()
+        try:
+            self._loop()
+        finally:
+            self._kill_all()
+            for end in self._lifeline:
+                os.close(end)
         return self._exit_code
 
     def _loop(self) -> None:
@@ -126,27 +150,10 @@ class Supervisor:
 
     # Waiting
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Signals become bytes on a socket pair for the time of the run."""
-        self._wakeup = socket.socketpair()
-        for end in self._wakeup:
-            end.setblocking(False)
-        before = {signum: signal.signal(signum, ignore_signal) for signum in HANDLED}
-        fd = signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(fd)
-            for signum, handler in before.items():
-                signal.signal(signum, handler)
-            for end in self._wakeup:
-                end.close()
-
     def _wait(self) -> set[int]:
         """Sleep until a signal, a report or the next deadline. Returns the signals that arrived."""
         poll = select.poll()
-        poll.register(self._wakeup[0], select.POLLIN)
+        poll.register(self._signals.fileno(), select.POLLIN)
         for slot in self.slots:
             if slot.report_fd >= 0:
                 poll.register(slot.report_fd, select.POLLIN)
@@ -154,10 +161,7 @@ class Supervisor:
         # Rounded up, or the loop would spin through the last millisecond.
         timeout = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
         poll.poll(timeout)
-        try:
-            return set(self._wakeup[0].recv(4096))
-        except BlockingIOError:
-            return set()
+        return self._signals.read()
 
     def _next_deadline(self) -> float | None:
         moments = [slot.due for slot in self.slots if slot.due is not None and not self._stopping]
@@ -193,8 +197,6 @@ class Supervisor:
             self._stop(signal.SIGTERM, self.settings.drain_timeout)
         elif signum == signal.SIGINT:
             self._stop(signal.SIGINT, QUICK_STOP)
-        elif signum == signal.SIGHUP:
-            LOG.warning("SIGHUP: reloading is not available yet; restart the service to load a new configuration")
 
     def _stop(self, signum: signal.Signals, patience: float) -> None:
         """Begin to stop, or, with INT during a drain, stop faster."""
@@ -213,6 +215,7 @@ class Supervisor:
                 self._kill(slot, signum)
 
     def close_listeners(self) -> None:
+        """Close this process's copies of the listeners and remove unix socket files; later calls do nothing."""
         listeners, self._listeners = self._listeners, []
         sockets.close(listeners)
 
@@ -251,9 +254,7 @@ class Supervisor:
         """In the child; never returns."""
         code = worker.EXIT_CRASHED
         try:
-            signal.set_wakeup_fd(-1)
-            for end in self._wakeup:
-                end.close()
+            self._signals.forget()
             # A copy of the lifeline's writing end would keep siblings from seeing the supervisor die.
             os.close(self._lifeline[1])
             for fd in [read_end] + [other.report_fd for other in self.slots if other.report_fd >= 0]:
@@ -297,7 +298,7 @@ class Supervisor:
         self._announced = True
         for listener in self._listeners:
             LOG.info("Starting %s on %s", self.settings.title, listener.bind)
-        notify(f"READY=1\nSTATUS=Serving with {len(self.slots)} workers")
+        notify(f"READY=1\nSTATUS=Serving with {counted(len(self.slots))}")
         now = time.monotonic()
         for other in self.slots:
             if other.boot_failed:
@@ -368,7 +369,3 @@ class Supervisor:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(slot.pid, 0)
                 slot.pid = 0
-
-
-def ignore_signal(signum: int, frame: types.FrameType | None) -> None:
-    """Handlers do nothing: set_wakeup_fd has already written the byte."""

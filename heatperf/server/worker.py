@@ -15,6 +15,7 @@ import os
 import signal
 import ssl
 import sys
+import threading
 import traceback
 
 from heatperf import loops
@@ -30,6 +31,8 @@ EXIT_OK, EXIT_CRASHED, EXIT_BOOT_FAILED = 0, 1, 3
 MAX_REPORT = 16_384
 # The supervisor kills at drain_timeout; a worker without one ends itself a moment later.
 DRAIN_SLACK = 1.0
+# How long the last words may take, in seconds.
+LEAVE_TIMEOUT = 2.0
 
 
 def main(
@@ -54,7 +57,16 @@ def main(
 
 
 def leave(code: int) -> None:
-    """End the process without running the supervisor's exit handlers, of which the fork made copies."""
+    """End the process without running the supervisor's exit handlers, of which the fork made copies.
+
+    :param code: exit code of the process
+    """
+    # A native thread may hold the lock of a log handler or of a stream for ever (blocked in a write to a full pipe,
+    # say), and both steps below take it. A thread keeps the time, because signal handlers run on the one that is stuck.
+    bound = threading.Timer(LEAVE_TIMEOUT, os._exit, (code,))
+    bound.daemon = True
+    with contextlib.suppress(RuntimeError):  # no thread to be had
+        bound.start()
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
@@ -63,6 +75,12 @@ def leave(code: int) -> None:
 
 
 class Worker:
+    """The parts of one worker and the order in which they start and end.
+
+    :param slot: stable number of this worker's place, for the log
+    :param report_fd: pipe to write READY or FAILED to; closed after that
+    """
+
     def __init__(self, slot: int, settings: ServerSettings, application: Application, report_fd: int) -> None:
         self.slot = slot
         self.settings = settings
@@ -85,6 +103,11 @@ class Worker:
         self.loop.on_readable(lifeline_fd, self._orphaned)
 
     def run(self, listeners: list[Listener], ssl_context: ssl.SSLContext | None) -> int:
+        """Start the application, serve, and come back when drain, quit or a failed start has stopped the loop.
+
+        :param ssl_context: for every connection, None for plain HTTP
+        :returns: exit code: EXIT_OK, or EXIT_BOOT_FAILED when the application could not start
+        """
         self.loop.spawn(self._boot, listeners, ssl_context)
         self.loop.run()
         return self._code

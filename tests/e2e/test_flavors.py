@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+import pytest
 import requests
-from stack import Cloud
+from stack import Cloud, Memcached
 from stack.api import ApiServer
 from stack.launcher import Launcher
 from stack.paths import upstream_paste_file
@@ -53,3 +54,32 @@ def test_an_audit_filter_as_deployments_add_it(
         assert headers["X-Auth-Token"] not in server.output
     finally:
         launcher.stop(server)
+
+
+@pytest.mark.parametrize(
+    "secrecy",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"memcache_security_strategy": "ENCRYPT", "memcache_secret_key": "a secret"}, id="encrypted"),
+    ],
+)
+def test_tokens_are_shared_through_memcached(
+    api: ApiServer, cloud: Cloud, launcher: Launcher, tmp_path: Path, secrecy: dict[str, str]
+) -> None:
+    """As nearly every deployment has it; encrypted in most."""
+    memcached = launcher.start(Memcached(tmp_path / "memcached"))
+    extra = {"keystone_authtoken": {"memcached_servers": memcached.address, **secrecy}}
+    config = cloud.config("heat-memcached.conf", upstream_paste_file(), extra)
+    server = launcher.start(type(api)(tmp_path / "memcached-api", config, workers=2))
+    url = f"{server.url}/v1/{cloud.keystone.project_id(cloud.keystone.user)}/build_info"
+    token = {"X-Auth-Token": cloud.keystone.token(cloud.keystone.user)}
+    try:
+        answers = [requests.get(url, headers=token, timeout=60).status_code for _ in range(6)]
+        assert answers == [200] * 6
+        counted = memcached.statistics()
+        assert int(counted["curr_items"]) >= 1
+        assert int(counted["get_hits"]) >= 5
+        assert requests.get(url, headers={"X-Auth-Token": "not a token"}, timeout=60).status_code == 401
+    finally:
+        launcher.stop(server)
+        launcher.stop(memcached)

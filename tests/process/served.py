@@ -1,8 +1,9 @@
 """A program around the server, as the command line is one: run by the tests of this folder, never imported.
 
 served.py OPTIONS-AS-JSON: workers, binds, and any other field of ServerSettings; boot = "fail", "fail-others" (all but
-the first process to start), "hang" or "die"; state = a folder to share;
-nofile = the workers' limit of descriptors.
+the first process to start), "hang" or "die"; state = a folder to share; nofile = the workers' limit of descriptors;
+reports = "signal" (a handler of USR2), or "thread" (a native thread of the supervisor instead, as oslo.reports' file
+watcher is one); hold_log = a native thread takes the lock of the log handler as the worker stops.
 """
 
 import json
@@ -11,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 
 from heatperf.errors import ConfigurationError
@@ -21,8 +23,9 @@ LOG = logging.getLogger("served")
 
 
 class App:
-    def __init__(self, boot, state, nofile):
+    def __init__(self, boot, state, nofile, hold_log):
         self.boot = boot
+        self.hold_log = hold_log
         self.nofile = nofile
         self.state = state
 
@@ -46,6 +49,10 @@ class App:
 
     def stop(self):
         LOG.info("stopped %s", os.getpid())
+        if self.hold_log:
+            held = threading.Event()
+            threading.Thread(target=hold_log_lock, args=(held,), daemon=True).start()
+            held.wait()
 
     def wsgi(self, environ, start_response):
         path = environ["PATH_INFO"]
@@ -61,6 +68,12 @@ class App:
         return [str(os.getpid()).encode()]
 
 
+def hold_log_lock(held):
+    with logging.getLogger().handlers[0].lock:
+        held.set()
+        time.sleep(60)
+
+
 def report(signum, frame):
     LOG.info("report of %s", os.getpid())
 
@@ -68,8 +81,11 @@ def report(signum, frame):
 def main():
     options = json.loads(sys.argv[1])
     logging.basicConfig(level=logging.INFO, format="%(process)d %(levelname)s %(name)s %(message)s")
-    app = App(options.pop("boot", None), options.pop("state", ""), options.pop("nofile", 0))
-    signal.signal(signal.SIGUSR2, report)
+    app = App(**{name: options.pop(name, None) for name in ("boot", "state", "nofile", "hold_log")})
+    if options.pop("reports", "signal") == "signal":
+        signal.signal(signal.SIGUSR2, report)
+    else:
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
     binds = tuple(Bind.parse(text) for text in options.pop("binds"))
     try:
         return serve(ServerSettings(binds=binds, **options), app)

@@ -51,9 +51,54 @@ def test_several_addresses(start, tmp_path):
 def test_ipv6(start):
     served = start(binds=["[::1]:0"])
     port = int(served.wait_text(r"Starting Heat REST API on \[::1\]:(\d+)$")[0])
-    with socket.create_connection(("::1", port), 10) as sock:
+    assert ask("::1", port).startswith(b"HTTP/1.1 200 ")
+
+
+def free_port():
+    """A port that nobody uses on any address of either family."""
+    with socket.socket(socket.AF_INET6) as sock:
+        sock.bind(("::", 0))
+        return sock.getsockname()[1]
+
+
+def ask(host, port):
+    with socket.create_connection((host, port), 10) as sock:
         sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        assert sock.recv(100).startswith(b"HTTP/1.1 200 ")
+        return sock.recv(100)
+
+
+@pytest.mark.parametrize("hosts", [("0.0.0.0", "[::]"), ("[::]", "0.0.0.0"), ("127.0.0.1", "[::]")])
+def test_both_families_on_one_port(start, hosts):
+    port = free_port()
+    served = start(binds=[f"{host}:{port}" for host in hosts])
+    served.wait_text("Starting Heat REST API on", len(hosts))
+    assert ask("127.0.0.1", port).startswith(b"HTTP/1.1 200 ")
+    assert ask("::1", port).startswith(b"HTTP/1.1 200 ")
+    assert "is taken" not in served.text()
+
+
+def test_ipv6_alone_serves_both_families(start):
+    served = start(binds=["[::]:0"])
+    port = int(served.wait_text(r"Starting Heat REST API on \[::\]:(\d+)$")[0])
+    assert ask("127.0.0.1", port).startswith(b"HTTP/1.1 200 ")
+    assert ask("::1", port).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_waiting_for_a_taken_port_can_be_ended(start, tmp_path, signum, code):
+    path = tmp_path / "api.sock"
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        served = start(binds=[f"unix:{path}", f"127.0.0.1:{other.getsockname()[1]}"])
+        served.wait_text("is taken; trying")
+        served.signal(signal.SIGHUP)
+        served.wait_text("reloading is not available yet")
+        served.signal(signum)
+        assert served.wait() == code
+    served.wait_text(rf"Stopping Heat REST API \({signum.name}\) before it could start$")
+    assert "Traceback" not in served.text() and "boot of" not in served.text()
+    assert not path.exists()
 
 
 def test_unix_socket_mode_owner_and_end(start, tmp_path):

@@ -228,6 +228,20 @@ def test_report_on_demand(start, tmp_path, whom):
     assert program.stop() == 0
 
 
+def test_usr2_is_harmless_where_a_file_asks_for_reports(start, tmp_path):
+    asking = tmp_path / "asking"
+    asking.touch()
+    conf = f"{CONF}[oslo_reports]\nfile_event_handler = {asking}\n"
+    program = start("heat-api", "--config-file", str(tmp_path / "heat.conf"), "--workers", "1", conf=conf)
+    assert program.request("GET", "/")[0] == 300
+    pids = program.workers()
+    for pid in [*pids, program.process.pid]:
+        os.kill(pid, signal.SIGUSR2)
+    assert program.request("GET", "/")[0] == 300
+    assert program.workers() == pids
+    assert program.stop() == 0
+
+
 def test_configuration_commands(tmp_path):
     (tmp_path / "heat.conf").write_text(CONF)
     shown = subprocess.run(

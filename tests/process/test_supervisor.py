@@ -68,6 +68,41 @@ def test_term_drains(start):
     idle.close()
 
 
+def test_requests_that_arrived_just_before_term_are_answered(start):
+    """On connections that were idle, and on new ones that no worker has accepted yet."""
+    served = start(workers=2)
+    request = b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n"
+    used = [socket.create_connection(("127.0.0.1", served.port), 10) for _ in range(20)]
+    for sock in used:
+        sock.sendall(request % 1)
+        assert sock.recv(1000).startswith(b"HTTP/1.1 200 ")
+    pids = wait_for(lambda: len(pids := served.workers()) == 2 and pids)
+    for pid in pids:  # so that everything below waits in the kernel when TERM is looked at
+        os.kill(pid, signal.SIGSTOP)
+    fresh = [socket.create_connection(("127.0.0.1", served.port), 10) for _ in range(20)]
+    for sock in used + fresh:
+        sock.sendall(request % 2)
+    served.signal(signal.SIGTERM)
+    served.wait_text("Stopping")
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    answers = [sock.recv(1000) for sock in used + fresh]
+    assert [answer[:13] for answer in answers] == [b"HTTP/1.1 200 "] * 40
+    assert served.wait() == 0
+    for sock in used + fresh:
+        sock.close()
+
+
+def test_a_thread_that_holds_the_log_does_not_hold_up_the_end(start):
+    served = start(hold_log=True)
+    served.get()
+    (pid,) = served.workers()
+    served.signal(signal.SIGTERM)
+    served.wait_text(f"stopped {pid}")
+    assert served.wait() == 0  # drain_timeout is 30 s, longer than this waits
+    assert "still busy" not in served.text()
+
+
 @pytest.mark.parametrize("what", ["endless", "block"])
 def test_what_does_not_finish_within_the_drain_timeout_is_killed(start, what):
     served = start(drain_timeout=0.5)
@@ -136,6 +171,24 @@ def test_usr2_handlers_run_in_idle_processes(start):
     served.signal(signal.SIGUSR2)
     served.wait_text(f"report of {served.pid}")
     assert served.get()[1] == str(pid)
+
+
+def test_usr2_without_a_handler_is_ignored(start):
+    """And a thread that the caller has started before the fork does not keep workers from being replaced."""
+    served = start(reports="thread")
+    served.get()
+    (pid,) = served.workers()
+    os.kill(pid, signal.SIGUSR2)
+    served.signal(signal.SIGUSR2)
+    assert served.get()[1] == str(pid)
+    os.kill(pid, signal.SIGKILL)
+    served.wait_text(rf"\(pid {pid}\) was killed by SIGKILL")
+    (new,) = wait_for(lambda: served.workers() - {pid})
+    assert served.get()[1] == str(new)
+    os.kill(new, signal.SIGUSR2)
+    assert served.get()[1] == str(new)
+    served.signal(signal.SIGTERM)
+    assert served.wait() == 0
 
 
 def test_workers_stay_in_the_process_group(start):

@@ -15,6 +15,7 @@ from .cloud import Cloud
 from .engine import HeatEngine
 from .keystone import Credentials, Keystone
 from .mariadb import MariaDB
+from .memcached import Memcached
 from .process import Part, Process, StackError, free_port, wait_until
 from .rabbitmq import RabbitMQ
 
@@ -25,6 +26,7 @@ __all__ = [
     "HeatEngine",
     "Heatperf",
     "Keystone",
+    "Memcached",
     "MariaDB",
     "OpenStackClient",
     "Part",

@@ -64,6 +64,8 @@ class TestBeforeAnythingStarts:
             (["--engine", "mine"], ["invalid choice: 'mine'"]),
             (["--workers", "many"], ["--workers many is not a number"]),
             (["--workers", "-2"], ["--workers -2"]),
+            (["--workers", "4097"], ["--workers 4097", "4096"]),
+            (["--workers", "9" * 5000], ["4096"]),
             (["--nonsense"], ["unrecognized arguments: --nonsense"]),
             (["--work", "3"], ["--work"]),  # no abbreviations: another flag may come
             (["surplus"], ["unrecognized arguments: surplus"]),
@@ -107,6 +109,109 @@ class TestBeforeAnythingStarts:
     def test_commands(self, capsys, arguments):
         assert "usage: heatperf" in refused(capsys, *arguments, program=cli.main)
 
+    @pytest.mark.parametrize(
+        ("program", "arguments", "name"),
+        [
+            (cli.heat_api, [], "heat-api"),
+            (cli.main, ["serve"], "heatperf serve"),
+            (cli.main, ["config", "check"], "heatperf config"),
+            (cli.main, ["config", "show"], "heatperf config"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        ("flag", "words"), [("--frob", "unrecognized arguments: --frob"), ("--config-file", "expected one argument")]
+    )
+    def test_unknown_flag_shows_one_usage_under_the_own_name(self, capsys, program, arguments, name, flag, words):
+        said = refused(capsys, *arguments, flag, program=program)
+        assert said.startswith(f"usage: {name} [-h]") and said.count("usage:") == 1
+        assert "--bind" in said and words in said and f"{name} --help lists the flags of oslo.config" in said
+
+    @pytest.mark.parametrize(
+        "arguments", [["sample", "--flavor", "noauth"], ["sample", "x"], ["show", "--policy"], ["check", "--policy"]]
+    )
+    def test_flags_of_other_commands(self, capsys, arguments):
+        assert arguments[1] in refused(capsys, "config", *arguments, program=cli.main)
+
+
+class TestHelp:
+    @pytest.mark.parametrize(
+        ("program", "arguments", "example"),
+        [
+            (cli.main, ["--help"], "heatperf serve --config-file"),
+            (cli.main, ["serve", "--help"], "heatperf serve --config-file"),
+            (cli.heat_api, ["--help"], "heat-api --config-file"),
+        ],
+    )
+    def test_example_and_the_way_to_the_check(self, capsys, program, arguments, example):
+        with pytest.raises(SystemExit) as leaving:
+            program(arguments)
+        said = capsys.readouterr().out
+        assert leaving.value.code == 0
+        assert f"  {example} /etc/heat/heat.conf\n" in said and "  heatperf config check --config-file" in said
+
+
+class TestCheck:
+    """``config check`` takes the flags of serve and tries what they make of the configuration."""
+
+    @staticmethod
+    def checked(capsys, *arguments):
+        code = cli.main(["config", "check", *arguments])
+        lines = capsys.readouterr().out.splitlines()
+        return code, [line for line in lines if line.startswith("ERROR")], lines
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--bind", "nonsense"], "--bind nonsense is not an address"),
+            (["--workers", "many"], "--workers many is not a number"),
+            (["--loop", "uvloop"], "--loop uvloop is not available yet"),
+            (["--engine", "embedded"], "--engine embedded is not available yet"),
+            (["--flavor", "nonsense"], "nonsense"),
+            (["--paste", "/nowhere.ini"], "/nowhere.ini"),
+            (["--dev", "--bind", "0.0.0.0:0"], "development mode has no authentication"),
+            (["--log-file", "/nowhere/x.log"], "no directory /nowhere"),
+            (["--log-config-append", "/nowhere.ini"], "/nowhere.ini: No such file"),
+        ],
+    )
+    def test_refused_like_a_start(self, heat_conf, capsys, arguments, words):
+        code, errors, _ = self.checked(capsys, "--config-file", heat_conf(), *arguments)
+        assert code == 2 and len(errors) == 1 and words in errors[0], errors
+
+    @pytest.mark.parametrize("arguments", [["--workers", "3"], ["--bind", "unix:/x"], ["--flavor", "noauth"], []])
+    def test_accepted(self, heat_conf, capsys, arguments):
+        code, errors, lines = self.checked(capsys, "--config-file", heat_conf(), *arguments)
+        assert (code, errors) == (0, []), lines
+
+    def test_development_mode_needs_no_file(self, capsys):
+        code, _, lines = self.checked(capsys, "--dev")
+        assert (code, lines[-1].startswith("no file: 0 error(s)")) == (0, True)
+
+    def test_broker_that_is_not_set_is_an_error(self, heat_conf, capsys):
+        path = pathlib.Path(heat_conf())
+        path.write_text(path.read_text().replace("transport_url = fake://\n", ""))
+        code, errors, lines = self.checked(capsys, "--config-file", str(path))
+        assert code == 2 and len(errors) == 1 and "[DEFAULT] transport_url: it is not set" in errors[0]
+        assert not any("guest" in line for line in lines)
+
+    def test_everything_at_once(self, heat_conf, capsys, tmp_path):
+        path = pathlib.Path(heat_conf("[heat_api]\nworkers = many\n"))
+        path.write_text(path.read_text().replace("transport_url = fake://\n", ""))
+        (tmp_path / "policy.yaml").write_text('"a: b\n')
+        code, errors, _ = self.checked(capsys, "--config-file", str(path), "--paste", "/nowhere.ini", "--bind", "x")
+        for words in ("--bind x", "'many'", "transport_url", "policy.yaml", "/nowhere.ini"):
+            assert len([line for line in errors if words in line]) == 1, (words, errors)
+        assert (code, len(errors)) == (2, 5)
+
+    def test_rules_that_nothing_asks_for(self, heat_conf, capsys, tmp_path):
+        path = heat_conf()
+        (tmp_path / "policy.yaml").write_text('"stacks:indx": "!"\n')
+        _, _, lines = self.checked(capsys, "--config-file", path)
+        assert any("policy.yaml: " in line and "'stacks:index'?" in line for line in lines), lines
+
+    def test_show_takes_them_too(self, heat_conf, capsys):
+        assert cli.main(["config", "show", "--config-file", heat_conf(), "--flavor", "standalone"]) == 0
+        assert "# command line of heatperf\nflavor = standalone\n" in capsys.readouterr().out
+
 
 def run(*arguments, program="heat-api", **more):
     """Run a program to its end; it may not be one that serves."""
@@ -122,7 +227,7 @@ class TestWhileStarting:
             (
                 "",
                 ["--flavor", "nonsense"],
-                ["Unable to load heat-api-nonsense from configuration file", "api-paste.ini"],
+                ["there is no pipeline for flavor 'nonsense'", "api-paste.ini"],
             ),
             ("", ["--paste", "/nowhere.ini"], ["Unable to locate config file [/nowhere.ini]"]),
             ("", ["--engine", "embedded"], ["--engine embedded is not available yet"]),
@@ -152,6 +257,29 @@ class TestWhileStarting:
         path = pathlib.Path(heat_conf())
         path.write_text(path.read_text().replace("transport_url = fake://\n", ""))
         assert "RPC goes to guest" not in run("--config-file", str(path)).stdout
+
+    @pytest.mark.parametrize(
+        "command",
+        [[BIN / "heat-api"], [BIN / "heatperf", "serve"], [sys.executable, "-m", "heatperf", "serve"]],
+        ids=str,
+    )
+    def test_log_file_has_one_name(self, heat_conf, tmp_path, command):
+        (tmp_path / "logs").mkdir()
+        path = heat_conf(f"[DEFAULT]\nlog_dir = {tmp_path}/logs\n")
+        done = subprocess.run(
+            [*command, "--config-file", path, "--paste", "/nowhere.ini"], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 2
+        assert [file.name for file in (tmp_path / "logs").iterdir()] == ["heat-api.log"]
+
+    def test_address_of_the_file_and_its_old_name(self, heat_conf):
+        """192.0.2.1 is for documentation (RFC 5737): no host has it."""
+        done = run("--config-file", heat_conf("[DEFAULT]\nbind_host = 192.0.2.1\n"))
+        assert done.returncode == 2
+        last = done.stderr[done.stderr.index("ERROR: ") :]
+        assert "heat.conf:6, [DEFAULT] bind_host: cannot listen on 192.0.2.1:8004" in last
+        assert done.stdout.count("an old name of [heat_api] bind_host") == 1
+        assert "eprecat" not in done.stderr
 
     def test_default_paste_file_is_missing(self, heat_conf, tmp_path):
         path = heat_conf()

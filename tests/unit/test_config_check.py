@@ -24,14 +24,14 @@ def checked(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     paste = pathlib.Path(packaged_file("api-paste.ini")).read_text()
 
-    def checked(extra: str = "", base: str = CALM, paste: str | None = paste, build=()) -> tuple[int, str]:
+    def checked(extra: str = "", base: str = CALM, paste: str | None = paste, **more) -> tuple[int, str]:
         (tmp_path / "conf").mkdir(exist_ok=True)
         (tmp_path / "conf/heat.conf").write_text(base + extra)
         (tmp_path / "conf/api-paste.ini").unlink(missing_ok=True)
         if paste is not None:
             (tmp_path / "conf/api-paste.ini").write_text(paste)
         out = io.StringIO()
-        code = check.check(cfg.ConfigOpts(), ["--config-file", str(tmp_path / "conf/heat.conf")], out, build=build)
+        code = check.check(cfg.ConfigOpts(), ["--config-file", str(tmp_path / "conf/heat.conf")], out, **more)
         return code, out.getvalue()
 
     return checked
@@ -80,7 +80,7 @@ def test_advice(checked, extra, where, words):
     ("change", "words"),
     [
         (("rpc_response_timeout = 50", "rpc_response_timeout = 600"), "load balancers"),
-        (("transport_url = rabbit://heat:x@h/", ""), "guest"),
+        (("rpc_response_timeout = 50", "rpc_response_timeout = 60"), "load balancers"),
         (("memcached_servers = m:11211", ""), "memcached"),
         (("rpc_response_timeout = 50", "rpc_response_timeout = 50\nmax_template_size = 9999999"), "max_json_body_size"),
         (("rpc_response_timeout = 50", "rpc_response_timeout = 50\nmax_json_body_sise = 1"), "max_json_body_size?"),
@@ -90,6 +90,18 @@ def test_advice_on_default(checked, change, words):
     code, text = checked(base=CALM.replace(*change))
     assert code == 0
     assert [words in line for line in text.splitlines() if line.startswith("WARNING")] == [True]
+
+
+def test_a_default_that_nobody_chose_is_no_reason_for_advice(checked):
+    assert "rpc_response_timeout" not in checked(base=CALM.replace("rpc_response_timeout = 50\n", ""))[1]
+
+
+def test_old_names_are_named_with_their_present_ones(checked):
+    _, text = checked(base=CALM.replace("[keystone", "bind_port = 9\n[keystone").replace("memcached_", "memcache_"))
+    warnings = [line for line in text.splitlines() if line.startswith("WARNING")]
+    assert len(warnings) == 2
+    assert "heat.conf:4, [DEFAULT] bind_port: this is an old name of [heat_api] bind_port" in warnings[0]
+    assert "heat.conf:6, [keystone_authtoken] memcache_servers: this is an old name" in warnings[1]
 
 
 def test_options_of_the_engine_raise_no_doubt(checked):
@@ -113,12 +125,6 @@ def test_all_errors_are_listed(checked):
     assert "refused" in text
 
 
-def test_missing_paste_file(checked):
-    code, text = checked(paste=None)
-    assert code == 2
-    assert "Unable to locate config file [api-paste.ini]" in text
-
-
 def test_what_the_rest_of_a_start_refuses(checked):
     def policy(conf):
         raise ConfigurationError("broken policy", file="p.yaml")
@@ -129,6 +135,43 @@ def test_what_the_rest_of_a_start_refuses(checked):
     code, text = checked(build=[policy, pipeline])
     assert code == 2
     assert "ERROR: p.yaml: broken policy\nERROR: broken pipeline\n" in text
+
+
+def test_errors_of_every_kind_are_listed_together(checked, tmp_path):
+    def flag():
+        raise ConfigurationError("broken flag")
+
+    def policy(conf):
+        yield ConfigurationError("broken policy")
+        yield ConfigurationError("broken pipeline")
+
+    def unreadable(conf):
+        return conf.heat_api.workers
+
+    code, text = checked(
+        "[heat_api]\nworkers = many\ncert_file = /nowhere\n[oslo_policy]\nenforce_scope = 1\n",
+        CALM.replace("[keystone", f"log_file = {tmp_path}\n[keystone"),
+        flags=[flag],
+        build=[unreadable, policy],
+    )
+    errors = [line for line in text.splitlines() if line.startswith("ERROR")]
+    wanted = ["broken flag", "'many'", "No such file", "is a directory", "broken policy", "broken pipeline"]
+    assert code == 2
+    assert all(word in line for word, line in zip(wanted, errors, strict=True)), text
+    assert "enforces scope always" in text
+    assert "6 error(s), 1 warning(s)" in text
+
+
+def test_a_file_without_assignments_was_read_all_the_same(checked, tmp_path):
+    assert f"{tmp_path}/conf/heat.conf: " in checked(base="# nothing\n")[1].splitlines()[-1]
+
+
+def test_no_log_is_opened(checked, tmp_path):
+    code, text = checked(base=CALM.replace("[keystone", f"log_dir = {tmp_path}/logs\n[keystone"))
+    assert (code, f"there is no directory {tmp_path}/logs" in text) == (2, True)
+    (tmp_path / "logs").mkdir()
+    assert checked(base=CALM.replace("[keystone", f"log_dir = {tmp_path}/logs\n[keystone"))[0] == 0
+    assert list((tmp_path / "logs").iterdir()) == []
 
 
 def test_broken_file(checked):

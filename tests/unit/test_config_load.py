@@ -3,11 +3,12 @@
 import os
 import pathlib
 import subprocess
+import sys
 
 import pytest
 from oslo_config import cfg
 
-from heatperf.config import load
+from heatperf.config import files, load
 from heatperf.errors import ConfigurationError
 
 
@@ -129,6 +130,38 @@ class TestValues:
         assert (cfg.CONF.heat_api.workers, cfg.CONF.debug) == (0, False)
 
 
+class TestLogFile:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("log_dir = /var/log/heat\n", "heat-api.log"),
+            ("log_dir = /var/log/heat\nlog_file = mine.log\n", "mine.log"),
+            ("", None),
+        ],
+    )
+    def test_name_does_not_depend_on_the_program(self, write, text, expected):
+        assert loaded("--config-file", write("[DEFAULT]\n" + text)).log_file == expected
+
+    def test_directory_from_the_command_line(self, write):
+        assert loaded("--config-file", write(""), "--log-dir", "/x").log_file == "heat-api.log"
+
+
+class TestFlags:
+    def test_what_flags_change_is_validated_with_the_rest(self, write):
+        path = write("[keystone_authtoken]\nauth_type = pasword\n")
+        conf = cfg.ConfigOpts()
+
+        def adjust(conf):
+            conf.set_override("flavor", "noauth", group="paste_deploy")
+
+        load.load(conf, ["--config-file", path], adjust=adjust)
+        assert conf.paste_deploy.flavor == "noauth"
+
+    def test_old_names_are_not_reported_before_logging_is_set_up(self, write, caplog):
+        loaded("--config-file", write("[keystone_authtoken]\nmemcache_servers = m:11211\n"))
+        assert "Deprecated" not in caplog.text
+
+
 class TestFiles:
     def test_missing_file(self, tmp_path):
         error = refused("--config-file", str(tmp_path / "none.conf"))
@@ -181,8 +214,9 @@ class TestWrongValues:
     @pytest.mark.parametrize(
         ("text", "line", "option", "expected"),
         [
-            ("[heat_api]\nworkers = many\n", 2, "[heat_api] workers", "'many' is not a whole number, 0 or more"),
-            ("[heat_api]\n\nworkers = -1\n", 3, "[heat_api] workers", "'-1' is not a whole number, 0 or more"),
+            ("[heat_api]\nworkers = many\n", 2, "[heat_api] workers", "'many' is not a whole number from 0 to 4096"),
+            ("[heat_api]\n\nworkers = -1\n", 3, "[heat_api] workers", "'-1' is not a whole number from 0 to 4096"),
+            ("[heat_api]\nworkers = 4097\n", 2, "[heat_api] workers", "'4097' is not a whole number from 0 to 4096"),
             ("[heat_api]\nworkers =\n", 2, "[heat_api] workers", "'' is not a whole number"),
             ("[DEFAULT]\nbind_port = 70000\n", 2, "[DEFAULT] bind_port", "from 0 to 65535"),
             ("[eventlet_opts]\nwsgi_keep_alive = maybe\n", 2, "[eventlet_opts] wsgi_keep_alive", "true or false"),
@@ -224,6 +258,22 @@ class TestWrongValues:
         assert "$$" in error.remedy
         assert "ecret" not in error.message
 
+    @pytest.mark.parametrize("value", ["$nowhere/log", "${nowhere}/log"])
+    def test_dollar_in_an_option_that_is_also_a_flag(self, write, value):
+        path = write(f"[DEFAULT]\ndebug = true\nlog_dir = {value}\n")
+        error = refused("--config-file", path)
+        assert (error.file, error.option) == (f"{path}:3", "[DEFAULT] log_dir")
+        assert "$nowhere" in error.message
+
+    def test_old_name_where_deprecations_are_fatal(self, write):
+        # The warning counts once per process, so this name is used by no other test.
+        path = write("[DEFAULT]\nfatal_deprecations = true\nmax_header_line = 9999\n")
+        conf = cfg.CONF
+        with pytest.raises(ConfigurationError, match="fatal_deprecations") as caught:
+            load.load(conf, ["--config-file", path])
+        assert caught.value.file == f"{path}:3"
+        load.load(conf, [], development=True)
+
     def test_unknown_option_in_our_own_group(self, write):
         path = write("[heatperf]\naccess_log = true\ndrain_timeuot = 3\n")
         error = refused("--config-file", path)
@@ -240,12 +290,21 @@ class TestWrongValues:
         text = "[keystone_authtoken]\nauth_type = pasword\n[paste_deploy]\nflavor = noauth\n"
         assert loaded("--config-file", write(text)).paste_deploy.flavor == "noauth"
 
-    @pytest.mark.parametrize("argv", [["--no-such-flag"], ["--config-file"], ["--debug=3"]])
-    def test_wrong_arguments_exit_with_2(self, argv, capsys):
-        with pytest.raises(SystemExit) as caught:
+    @pytest.mark.parametrize(
+        ("argv", "words"),
+        [
+            (["--no-such-flag"], "unrecognized arguments: --no-such-flag"),
+            (["--config-file"], "--config-file: expected one argument"),
+            (["--debug=3"], "ignored explicit argument '3'"),
+        ],
+    )
+    def test_wrong_arguments_are_for_the_caller_to_report(self, argv, words, capsys):
+        with pytest.raises(files.WrongArguments) as caught:
             loaded(*argv, development=True)
         assert caught.value.code == 2
-        assert capsys.readouterr().err
+        assert words in caught.value.message
+        assert "\n" not in caught.value.message
+        assert capsys.readouterr().err == ""
 
     def test_version_exits_with_0(self, capsys):
         with pytest.raises(SystemExit) as caught:
@@ -258,7 +317,16 @@ class TestTransport:
     @pytest.mark.parametrize(
         ("url", "expected"),
         [
-            ("no scheme at all", "No scheme"),
+            ("no scheme at all", "no driver:// in front"),
+            ("", "no driver:// in front"),
+            ("://u:hunter2@h/", "no driver:// in front"),
+            ("rabbit:/u:hunter2@h/", "no driver:// in front"),
+            ("rabbit:u:hunter2@h/", "no driver:// in front"),
+            ("rabbit://", "names no host"),
+            ("rabbit:///u:hunter2@h/", "names no host"),
+            ("rabbit://u:hunter2@/", "names no host"),
+            ("rabbit://u:hunter2@h,u:hunter2@:5672/", "names no host"),
+            ("rabbit://u:hunter2@[::1/", "cannot take it apart"),
             ("rabbit://u:hunter2@h:port/", "port is no number"),
             ("rabit://u:hunter2@h/", "no messaging driver 'rabit'"),
             ("rabbit://u:hunter2@h/?ssl=perhaps", "ssl in the broker URL is not true or false"),
@@ -270,7 +338,16 @@ class TestTransport:
         error = refused("--config-file", path)
         assert (error.file, error.option) == (f"{path}:2", "[DEFAULT] transport_url")
         assert expected in error.message
-        assert "hunter2" not in str(error)
+        assert "hunter2" not in error.message + error.remedy
+
+    def test_both_urls_are_tried(self, write):
+        path = write("[DEFAULT]\ntransport_url = x\n[oslo_messaging_notifications]\ntransport_url = y\n")
+        conf = cfg.ConfigOpts()
+        problems = load.problems(conf, load.parse(conf, ["--config-file", path]))
+        assert [problem.file for problem in problems] == [f"{path}:2", f"{path}:4"]
+
+    def test_that_it_is_not_set_is_no_error_here(self, write):
+        assert loaded("--config-file", write("")).transport_url == "rabbit://"
 
     def test_notifications_have_their_own(self, write):
         path = write("[oslo_messaging_notifications]\ntransport_url = nope\n")
@@ -278,7 +355,7 @@ class TestTransport:
 
     @pytest.mark.parametrize(
         "url",
-        ["rabbit://", "rabbit://a:b@h1:5671,c:d@[::1]:5672//heat?ssl=1&ssl_ca_file=/ca.pem", "fake://", "kombu://h"],
+        ["rabbit://a:b@h1:5671,c:d@[::1]:5672//heat?ssl=1&ssl_ca_file=/ca.pem", "fake://", "kombu://h", "kombu+memory:///"],
     )
     def test_good(self, write, url):
         assert loaded("--config-file", write(f"[DEFAULT]\ntransport_url = {url}\n")).transport_url == url
@@ -295,6 +372,49 @@ class TestTransport:
     def test_what_the_driver_would_refuse_later_is_refused_now(self, write, text, option):
         error = refused("--config-file", write("[oslo_messaging_rabbit]\n" + text))
         assert error.option == f"[oslo_messaging_rabbit] {option}"
+
+
+class TestMemcached:
+    SERVERS = "[keystone_authtoken]\nmemcached_servers = m:11211\n"
+
+    def test_present_modules_suffice(self, write):
+        text = self.SERVERS + "memcache_security_strategy = ENCRYPT\nmemcache_secret_key = hunter2\n"
+        loaded("--config-file", write(text))
+
+    @pytest.mark.parametrize(
+        ("extra", "missing", "line", "option", "package"),
+        [
+            ("", "memcache", 2, "memcached_servers", "python-memcached"),
+            ("memcache_security_strategy = encrypt\nmemcache_secret_key = hunter2\n",
+             "cryptography.hazmat.primitives.ciphers", 3, "memcache_security_strategy", "cryptography"),
+            ("memcache_tls_enabled = true\n", "bmemcached", 3, "memcache_tls_enabled", "python-binary-memcached"),
+            ("memcache_sasl_enabled = true\n", "bmemcached", 3, "memcache_sasl_enabled", "python-binary-memcached"),
+            ("memcache_sasl_enabled = true\nmemcache_use_advanced_pool = false\n",
+             "bmemcached", 3, "memcache_sasl_enabled", "python-binary-memcached"),
+        ],
+    )  # fmt: skip
+    def test_missing_module(self, write, monkeypatch, extra, missing, line, option, package):
+        monkeypatch.setitem(sys.modules, missing, None)
+        path = write(self.SERVERS + extra)
+        error = refused("--config-file", path)
+        assert (error.file, error.option) == (f"{path}:{line}", f"[keystone_authtoken] {option}")
+        assert f"pip install {package}" in error.remedy
+        assert "hunter2" not in str(error)
+
+    @pytest.mark.parametrize("extra", ["memcache_security_strategy = MAC\nmemcache_secret_key = x\n", ""])
+    def test_what_is_not_needed_may_be_missing(self, write, monkeypatch, extra):
+        for name in ("bmemcached", "cryptography.hazmat.primitives.ciphers"):
+            monkeypatch.setitem(sys.modules, name, None)
+        loaded("--config-file", write(self.SERVERS + extra))
+
+    @pytest.mark.parametrize("servers", ["", "memcached_servers = m:11211\n"])
+    def test_strategy_without_a_key(self, write, servers):
+        error = refused("--config-file", write(f"[keystone_authtoken]\nmemcache_security_strategy = MAC\n{servers}"))
+        assert error.option == "[keystone_authtoken] memcache_secret_key"
+
+    def test_a_pipeline_without_tokens_needs_none_of_it(self, write, monkeypatch):
+        monkeypatch.setitem(sys.modules, "memcache", None)
+        loaded("--config-file", write(self.SERVERS + "[paste_deploy]\nflavor = noauth\n"))
 
 
 class TestTLS:

@@ -238,7 +238,7 @@ class TestUse:
     @pytest.mark.parametrize(
         ("egg", "how"),
         [
-            ("keystonemiddleware#auth_token", "stock, waiting in native threads"),
+            ("keystonemiddleware#auth_token", "stock, waiting for memcached and Keystone in native threads"),
             ("osprofiler#osprofiler", "stock, in native threads while [profiler] is on"),
             ("oslo.middleware#http_proxy_to_wsgi", "stock"),
             ("oslo.middleware#sizelimit", "stock"),
@@ -308,7 +308,14 @@ class TestRefusals:
 
     def test_flavor_without_a_pipeline(self, tmp_path):
         text = refusal(tmp_path, flavored("keystone"), PASTE)
-        assert "Unable to load heat-api-keystone" in text and "keystone" in text.partition("Got:")[2]
+        assert "[paste_deploy] flavor" in text and "'keystone'" in text
+        assert "choose among custombackend, default, noauth, standalone" in text
+
+    def test_broken_section_of_the_flavor_is_not_passed_over(self, tmp_path):
+        """The plain section of a Stein file may ask for less authentication than the one that is broken."""
+        paste = STEIN.replace("[pipeline:heat-api-noauth]", "[pipeline:heat-api-other]").replace("osprofiler", "")
+        paste += "\n[pipeline:heat-api-noauth]\npipeline = misspelt apiv1app\n"
+        assert "misspelt" in refusal(tmp_path, OPEN, paste)
 
     @pytest.mark.parametrize("factory", ["no_such_module:filter_factory", "oslo_middleware.no_such:filter_factory"])
     def test_unknown_factory_is_named_with_its_file(self, tmp_path, factory):

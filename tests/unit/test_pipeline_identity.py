@@ -99,7 +99,7 @@ class TestAuthToken:
             assert worker.get("/v1/p1/stacks", X_Auth_Token="good").status == 503
             assert worker.get("/").status == 300
 
-    def test_flood_of_unknown_tokens_is_bounded(self, tmp_path, identity):
+    def test_flood_of_unknown_tokens_is_bounded_and_delays_no_cached_one(self, tmp_path, identity):
         text = token_conf(identity, "[heatperf]\nauth_concurrency = 1\nauth_queue = 1\n")
         with running(tmp_path, text) as worker:
             worker.get("/v1/p1/stacks", X_Auth_Token="good")
@@ -111,9 +111,10 @@ class TestAuthToken:
             for thread in threads:
                 thread.start()
             wait_for(lambda: worker.pipeline.parts.auth_pool.outstanding == 2)
-            refused = worker.get("/v1/p1/stacks", X_Auth_Token="good")
+            refused = worker.get("/v1/p1/stacks", X_Auth_Token="another")
             assert (refused.status, refused.headers["retry-after"]) == (503, "1")
             assert worker.get("/").status == 300
+            assert worker.get("/v1/p1/stacks", X_Auth_Token="good").status == 200
             identity.gate.set()
             for thread in threads:
                 thread.join(10)

@@ -13,7 +13,7 @@ from oslo_policy import policy as oslo_policy
 
 from heatperf.config import load
 from heatperf.errors import ConfigurationError
-from heatperf.policy import Policy
+from heatperf.policy import Policy, defaults
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -214,3 +214,110 @@ def test_policy_dirs_must_be_directories(make, tmp_path):
     (tmp_path / "file.d").write_text("{}")
     with pytest.raises(ConfigurationError, match="not a directory"):
         make("[oslo_policy]\npolicy_dirs = file.d\n", policy_yaml="{}")
+
+
+class TestFileThatBreaksWhileTheServerRuns:
+    CALLER = Context(roles=["member", "reader"], project_id="p1")
+
+    @staticmethod
+    def edit(path: pathlib.Path, text: str) -> None:
+        later = path.stat().st_mtime + 10 if path.exists() else None
+        path.write_text(text)
+        if later:
+            os.utime(path, (later, later))
+
+    def asked(self, policy: Policy) -> tuple[bool, bool]:
+        """An overridden rule, and a default one."""
+        target = {"project_id": "p1"}
+        return policy.allowed(self.CALLER, "stacks:index", target), policy.allowed(self.CALLER, "stacks:show", target)
+
+    @pytest.mark.parametrize(
+        "broken", ['"stacks:index": "@"\n"a: b\n', "- a\n", "just a text\n", '"stacks:index": 5\n', "\x00"]
+    )
+    def test_old_rules_stay_until_it_is_corrected(self, make, tmp_path, caplog, broken):
+        policy = make(policy_yaml='"stacks:index": "!"\n')
+        path = tmp_path / "policy.yaml"
+        assert self.asked(policy) == (False, True)
+        self.edit(path, broken)
+        assert [self.asked(policy) for _ in range(3)] == [(False, True)] * 3
+        errors = [record for record in caplog.records if record.name == "heatperf.policy.enforcer"]
+        assert [record.levelname for record in errors] == ["ERROR"]
+        assert str(path) in errors[0].getMessage()
+        self.edit(path, '"stacks:index": "@"\n')
+        assert self.asked(policy) == (True, True)
+
+    def test_each_version_is_reported_once(self, make, tmp_path, caplog):
+        policy = make(policy_yaml="{}")
+        for text in ('"a: b\n', '"c: d\n'):
+            self.edit(tmp_path / "policy.yaml", text)
+            assert self.asked(policy) == self.asked(policy) == (True, True)
+        assert len([record for record in caplog.records if "policy is broken" in record.getMessage()]) == 2
+
+    def test_directory(self, make, tmp_path, caplog):
+        (tmp_path / "policy.d").mkdir()
+        first, second = tmp_path / "policy.d/10.yaml", tmp_path / "policy.d/20.yaml"
+        first.write_text('"stacks:index": "!"\n')
+        second.write_text("{}")
+        policy = make(policy_yaml="{}")
+        self.edit(second, '"a: b\n')
+        assert self.asked(policy) == (False, True)
+        assert f"{second}:" in caplog.text
+        self.edit(tmp_path / "policy.yaml", '"stacks:show": "!"\n')
+        assert self.asked(policy) == (False, True)
+        second.unlink()
+        assert self.asked(policy) == (False, False)
+
+    def test_backup_moved_back_has_an_older_time(self, make, tmp_path):
+        policy = make(policy_yaml='"stacks:index": "!"\n')
+        path = tmp_path / "policy.yaml"
+        backup = tmp_path / "backup"
+        backup.write_text('"stacks:index": "@"\n')
+        os.utime(backup, (1, 1))
+        self.edit(path, '"a: b\n')
+        assert self.asked(policy) == (False, True)
+        os.replace(backup, path)
+        assert self.asked(policy) == (True, True)
+
+    def test_file_that_vanishes(self, make, tmp_path, caplog):
+        policy = make(policy_yaml='"stacks:index": "!"\n')
+        (tmp_path / "policy.yaml").unlink()
+        assert self.asked(policy) == self.asked(policy) == (False, True)
+        assert caplog.text.count("policy is broken") == 1
+        (tmp_path / "policy.yaml").write_text("{}")
+        assert self.asked(policy) == (True, True)
+
+    def test_file_that_may_no_longer_be_read(self, make, tmp_path, caplog):
+        policy = make(policy_yaml='"stacks:index": "!"\n')
+        path = tmp_path / "policy.yaml"
+        self.edit(path, '"stacks:index": "@"\n')
+        path.chmod(0)
+        root = os.geteuid() == 0
+        if root:
+            # Root may read everything; nobody may not, and the directory may be closed to him as well.
+            os.seteuid(65534)
+        try:
+            assert [self.asked(policy) for _ in range(2)] == [(False, True)] * 2
+        finally:
+            if root:
+                os.seteuid(0)
+        assert caplog.text.count("policy is broken") == 1
+        path.chmod(0o644)
+        assert self.asked(policy) == (True, True)
+
+
+def test_rules_that_nothing_asks_for(make, tmp_path):
+    (tmp_path / "policy.d").mkdir()
+    (tmp_path / "policy.d/10.yaml").write_text('"zzz": "@"\n')
+    policy = make(
+        policy_yaml='"stacks:indx": "@"\n"stacks:show": "rule:mine and not rule:other"\n"mine": "@"\n"other": "!"\n'
+    )
+    assert list(policy.unknown()) == [
+        (f"{tmp_path}/policy.yaml", "nothing asks for the rule 'stacks:indx'; did you mean 'stacks:index'?"),
+        (f"{tmp_path}/policy.d/10.yaml", "nothing asks for the rule 'zzz'; it has no effect"),
+    ]
+
+
+def test_every_declared_rule_is_known(make):
+    names = [rule.name for rule in defaults.list_rules()]
+    old = [rule.deprecated_rule.name for rule in defaults.list_rules() if rule.deprecated_rule]
+    assert list(make(policy_yaml=json.dumps(dict.fromkeys([*names, *old], "@"))).unknown()) == []

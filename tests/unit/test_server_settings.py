@@ -29,8 +29,8 @@ def test_bind_forms(text, bind, shown):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "8004", "host", "host:", "host:http", "host:65536", "host:-1", "::1:8004", "unix:", "unix:/h,mode=9",
-     "unix:/h,mode=7777", "unix:/h,mode=", "unix:/h,owner=", "unix:/h,backlog=3"],
+    ["", "8004", "host", "host:", "host:http", "host:65536", "host:-1", "host:" + "9" * 5000, "::1:8004",
+     "unix:", "unix:/h,mode=9", "unix:/h,mode=7777", "unix:/h,mode=", "unix:/h,owner=", "unix:/h,backlog=3"],
 )  # fmt: skip
 def test_binds_that_are_refused_name_themselves_and_the_forms(text):
     with pytest.raises(ConfigurationError) as caught:
@@ -38,7 +38,7 @@ def test_binds_that_are_refused_name_themselves_and_the_forms(text):
     assert f"--bind {text}" in caught.value.message and "HOST:PORT" in caught.value.remedy
 
 
-@pytest.mark.parametrize("value", ["auto", "0", 0, None, ""])
+@pytest.mark.parametrize("value", ["auto", "0", "00", 0, None, ""])
 def test_auto_follows_the_affinity(value):
     before = os.sched_getaffinity(0)
     one = {min(before)}
@@ -46,7 +46,7 @@ def test_auto_follows_the_affinity(value):
         os.sched_setaffinity(0, one)
         assert usable_cpus() == 1
         count, why = workers_for(value)
-        assert count == 1 and "CPU" in why
+        assert count == 1 and why.startswith("1 worker:") and "CPU" in why
     finally:
         os.sched_setaffinity(0, before)
     assert workers_for(value)[0] == len(before)
@@ -57,6 +57,18 @@ def test_a_number_is_taken_as_given():
     for bad in ("-1", "many", "1.5", "²"):
         with pytest.raises(ConfigurationError, match="is not a number"):
             workers_for(bad)
+
+
+@pytest.mark.parametrize("value", ["4097", "99999999999999999999999", "9" * 5000, 10**30])
+def test_absurd_numbers_of_workers_are_refused(value):
+    with pytest.raises(ConfigurationError, match="is more than 4096") as caught:
+        workers_for(value)
+    assert "auto" in caught.value.remedy and len(str(caught.value)) < 200
+    assert workers_for("4096")[0] == workers_for("0004096")[0] == 4096
+
+
+def test_the_sentence_counts():
+    assert workers_for("1")[1].startswith("1 worker,") and workers_for(2)[1].startswith("2 workers,")
 
 
 def test_backoff_grows_is_bounded_and_forgets():

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 import subprocess
 
 import pytest
@@ -52,14 +53,8 @@ def test_unusable_tls_files_are_named(pairs, cert, key, blamed, words):
     assert caught.value.file == files[blamed] and words in str(caught.value)
 
 
-def test_ca_file_demands_client_certificates(pairs):
-    import ssl
-
-    context = sockets.tls_context(TLS(*pairs["good"], ca_file=pairs["other"][0]))
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
-    with pytest.raises(ConfigurationError, match="ca_file"):
-        sockets.tls_context(TLS(*pairs["good"], ca_file=pairs["junk"][0]))
+def test_old_tls_is_not_spoken(pairs):
+    assert sockets.tls_context(TLS(*pairs["good"])).minimum_version is ssl.TLSVersion.TLSv1_2
 
 
 def test_accepted_connections_inherit_the_options():
@@ -84,19 +79,94 @@ def test_a_refused_bind_leaves_nothing_open(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("bind", "words"),
+    ("bind", "words", "remedy"),
     [
-        (Bind("192.0.2.1", 0), "no interface of this host"),
-        (Bind("no.such.host.invalid", 1), "cannot resolve"),
-        (Bind(path="/nonexistent/folder/x.sock"), "No such file"),
-        (Bind(path="x" * 200), "too long"),
-        (Bind(path="x.sock", owner="nobody-of-this-name"), "does not exist"),
+        (Bind("192.0.2.1", 0), "assign requested address", "no interface of this host"),
+        (Bind("no.such.host.invalid", 1), "cannot resolve", "IP address"),
+        (Bind("two..dots", 1), "cannot resolve", "IP address"),
+        (Bind("fe80::1", 0), "Invalid argument", "fe80::1%eth0"),
+        (Bind(path="/nonexistent/folder/x.sock"), "No such file", "make the directory /nonexistent/folder"),
+        (Bind(path="file/x.sock"), "Not a directory", "/file is not a directory"),
+        (Bind(path="file"), "not a socket", "another path"),
+        (Bind(path="x" * 200), "too long", "107 bytes"),
+        (Bind(path="x.sock", owner="nobody-of-this-name"), "does not exist", "USER"),
+        (Bind(path="x.sock", owner="99999999999999999999"), "does not exist", "USER"),
+        (Bind(path="x.sock", owner="\u00b2"), "does not exist", "USER"),
     ],
 )
-def test_addresses_that_cannot_be_used(bind, words, tmp_path, monkeypatch):
+def test_addresses_that_cannot_be_used(bind, words, remedy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigurationError, match=words):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match=words) as caught:
         sockets.listen(ServerSettings(workers=1, binds=(bind,), bind_retry=0))
+    assert remedy in caught.value.remedy
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.fixture
+def unprivileged():
+    """An effective user without capabilities, where the tests run as root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+def test_what_the_user_may_not_bind(unprivileged):
+    with open("/proc/sys/net/ipv4/ip_unprivileged_port_start") as file:
+        if int(file.read()) <= 1:
+            pytest.skip("everybody may bind every port here")
+    for bind, remedy in ((Bind("127.0.0.1", 1), "CAP_NET_BIND_SERVICE"), (Bind(path="/proc/x.sock"), "/proc")):
+        with pytest.raises(ConfigurationError) as caught:
+            sockets.listen(ServerSettings(workers=1, binds=(bind,), bind_retry=0))
+        assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize("seconds", [32_768, 10**12])
+def test_tcp_keepidle_beyond_the_kernels_range(seconds):
+    with pytest.raises(ConfigurationError, match="tcp_keepidle") as caught:
+        sockets.listen(ServerSettings(workers=1, binds=(Bind("127.0.0.1", 0),), tcp_keepidle=seconds))
+    assert "32767" in caught.value.remedy
+
+
+def test_the_limits_of_keepidle_and_backlog_are_usable(tmp_path):
+    binds = (Bind("127.0.0.1", 0), Bind(path=str(tmp_path / "x.sock")))
+    opened = sockets.listen(ServerSettings(workers=1, binds=binds, tcp_keepidle=32_767, backlog=10**12))
+    sockets.close(opened)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("127.0.0.1:7", "127.0.0.1:7"),
+        ("0.0.0.0:7", ":7"),
+        ("0.0.0.0:7", "127.0.0.1:7"),
+        ("127.0.0.1:7", "0.0.0.0:7"),
+        ("[::]:7", "[::1]:7"),
+        ("[::ffff:127.0.0.1]:7", "127.0.0.1:7"),
+        ("unix:x.sock", "unix:./x.sock,mode=0600"),
+    ],
+)
+def test_what_is_given_twice_is_refused_at_once(first, second, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    binds = tuple(map(Bind.parse, (first, second)))
+
+    def pause(seconds):
+        raise AssertionError("waits for itself")
+
+    with pytest.raises(ConfigurationError, match="twice|the same place") as caught:
+        sockets.listen(ServerSettings(workers=1, binds=binds), pause)
+    assert str(binds[1]) in caught.value.message and caught.value.remedy == "leave one of them out"
+    assert not list(tmp_path.iterdir())
+
+
+def test_different_places_are_not_taken_for_one(tmp_path):
+    texts = ("127.0.0.1:0", "127.0.0.1:0", "[::1]:0", f"unix:{tmp_path}/a", f"unix:{tmp_path}/b")
+    opened = sockets.listen(ServerSettings(workers=1, binds=tuple(map(Bind.parse, texts))))
+    sockets.close(opened)
+    assert len({str(listener.bind) for listener in opened}) == 5
 
 
 def test_a_successors_socket_is_not_removed(tmp_path):
