@@ -1,4 +1,5 @@
-"""The commands: ``heatperf serve``, ``heatperf config sample|show|check``, and ``heat-api``, the old name of serve.
+"""The commands: ``heatperf serve``, ``heatperf config sample|show|check``, ``heatperf hardware``, and ``heat-api``, the
+old name of serve.
 
 In: command line arguments. Out: an exit code: 0 stopped as asked, 1 the server failed, 2 it cannot start as configured.
 Wires configuration, application and server together and holds nothing else.
@@ -44,7 +45,9 @@ def _flags() -> argparse.ArgumentParser:
     """The flags of serve; config check and config show take the same and mean the same by them."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(
-        "--workers", metavar="auto|0|N", help="worker processes; auto and 0: one per usable CPU ([heat_api] workers)"
+        "--workers",
+        metavar="auto|0|N",
+        help="worker processes; auto and 0: what CPUs, quota and memory allow ([heat_api] workers)",
     )
     parser.add_argument(
         "--bind",
@@ -90,6 +93,21 @@ def _config_parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _hardware_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="heatperf hardware",
+        description="Show what this machine grants the server, where that is written, and how many workers auto gives.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--root",
+        metavar="DIR",
+        default="/",
+        help="read DIR/proc and DIR/sys instead: a container's /proc/PID/root, or a copy (default: /)",
+    )
+    return parser
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point ``heatperf``."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -103,9 +121,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("serve", help="serve the API", add_help=False)
     commands.add_parser("config", help="print or check the configuration", add_help=False)
+    commands.add_parser("hardware", help="show what decides the number of workers", add_help=False)
     chosen, rest = parser.parse_known_args(arguments[:1]), arguments[1:]
     if chosen[0].command == "serve":
         return _guarded(_serve_parser("heatperf serve"), serve, rest)
+    if chosen[0].command == "hardware":
+        return _guarded(_hardware_parser(), hardware, rest)
     return _guarded(_config_parser("heatperf config"), config, rest)
 
 
@@ -152,6 +173,18 @@ def config(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
 
     _load(parser, cfg.CONF, options, rest)
     show(cfg.CONF, sys.stdout)
+    return 0
+
+
+def hardware(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
+    """``hardware`` prints what the number of workers is made from."""
+    from heatperf.server.hardware import read
+    from heatperf.server.sizing import table
+
+    root = parser.parse_args(list(argv)).root
+    if not os.path.isdir(root):
+        raise ConfigurationError(f"--root {root} is not a directory", remedy="give one that holds proc and sys")
+    print(table(read(root)))
     return 0
 
 

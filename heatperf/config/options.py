@@ -72,9 +72,10 @@ _API: list[cfg.Opt] = [
         min=0,
         max=MAX_WORKERS,
         deprecated_group="DEFAULT",
-        help="Worker processes. 0 means one for each CPU that this process may run on (its affinity: taskset, cpusets);"
-        " a CPU quota is not looked at, so give a number where there is one. A worker waits for hundreds of engine"
-        " calls at once, so more workers than CPUs cost memory and broker connections and gain nothing.",
+        help="Worker processes. 0 means one for each CPU that this process may run on (affinity, cpuset), fewer where a"
+        " CPU quota or the memory of the cgroup allows fewer; 'heatperf hardware' shows what was found. A worker waits"
+        " for hundreds of engine calls at once, so more workers than CPUs cost memory and broker connections and gain"
+        " nothing; fewer leave CPUs to others on the same host.",
     ),
     cfg.IntOpt(
         "max_header_line",
@@ -253,8 +254,8 @@ _HEATPERF: list[cfg.Opt] = [
         "filter_concurrency",
         default=64,
         min=1,
-        help="Requests per worker that may be inside filters of the paste file which this server does not know. Each"
-        " holds a native thread for the whole request.",
+        help="Requests per worker that may be inside any one filter of the paste file which this server does not know."
+        " Each holds a native thread for the whole request.",
     ),
     cfg.IntOpt(
         "filter_queue",

@@ -49,7 +49,7 @@ def test_auto_follows_the_affinity(value):
         assert count == 1 and why.startswith("1 worker:") and "CPU" in why
     finally:
         os.sched_setaffinity(0, before)
-    assert workers_for(value)[0] == len(before)
+    assert workers_for(value)[0] <= len(before)  # a quota or little memory may allow fewer
 
 
 def test_a_number_is_taken_as_given():
