@@ -19,6 +19,11 @@ def get_current() -> "RequestContext | None":
     return _current.get()
 
 
+def context_of(environ: dict[str, Any]) -> Any:
+    """Return what the context station has put into a WSGI environ, or None before it has."""
+    return environ.get("webob.adhoc_attrs", {}).get("context")
+
+
 class RequestContext(oslo_context.RequestContext):
     """Caller of one API request, with the fields that Heat adds to oslo.context's.
 

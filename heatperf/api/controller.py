@@ -40,12 +40,6 @@ class Services:
         self.fetch_pool = loop.pool("fetch", settings.fetch_concurrency, settings.fetch_concurrency * 4)
         self.parse_pool = loop.pool("parse", 2, 128)
 
-    def stop(self) -> None:
-        """Release the worker's own parts: called after the drain."""
-        for pool in (self.fetch_pool, self.parse_pool):
-            if pool is not None:
-                pool.stop()
-
 
 class Controller:
     """Base of the API's controllers; ``scope`` is the first half of its policy rules' names."""

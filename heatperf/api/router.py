@@ -66,10 +66,6 @@ class Router:
         """Called once per worker, after the fork."""
         self.services.start(loop)
 
-    def stop(self) -> None:
-        """Called after the drain."""
-        self.services.stop()
-
     def _connect(self, group: Group, controllers: dict[str, Controller]) -> None:
         served: dict[str, list[str]] = {}
         for route in group.routes:

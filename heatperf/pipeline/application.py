@@ -70,6 +70,3 @@ class Tracing:
             initializer.init_from_conf(
                 conf=conf, context=admin_context().to_dict(), project="heat", service=conf.prog, host=conf.host
             )
-
-    def stop(self) -> None:
-        """Nothing to release."""

@@ -251,7 +251,7 @@ class Pipeline:
         self.parts.start(loop)
 
     def stop(self) -> None:
-        """Release them: called after the drain."""
+        """Release connections: called after the drain."""
         self.parts.stop()
 
 

@@ -9,7 +9,7 @@ requests inside an outer filter could hold all threads and wait for ever to ente
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from heatperf.context import RequestContext
+from heatperf.context import RequestContext, context_of
 from heatperf.pipeline.parts import App, Parts
 
 Answer = tuple[str, list[tuple[str, str]], list[bytes]]
@@ -39,7 +39,7 @@ def _complete(app: App, environ: dict[str, Any]) -> Answer:
 
 def _adopt_context(environ: dict[str, Any]) -> None:
     """Make the request's context current here too, where a station below has set it in its own thread or greenlet."""
-    context = environ.get("webob.adhoc_attrs", {}).get("context")
+    context = context_of(environ)
     if isinstance(context, RequestContext):
         context.update_store()
 
@@ -62,11 +62,6 @@ class NativeApp:
         self.pool = loop.pool(
             f"filter {self._name}", self._settings.filter_concurrency, self._settings.filter_queue
         )
-
-    def stop(self) -> None:
-        """Release it: called after the drain."""
-        if self.pool is not None:
-            self.pool.stop()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         try:

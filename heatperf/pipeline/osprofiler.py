@@ -6,9 +6,9 @@ native thread; what the engine needs to continue the trace is put into the reque
 
 from typing import Any
 
-import webob
 from osprofiler import profiler, web
 
+from heatperf.context import context_of
 from heatperf.pipeline.native import native_filter
 from heatperf.pipeline.parts import Filter, current
 
@@ -16,9 +16,9 @@ from heatperf.pipeline.parts import Filter, current
 def _carry_trace(environ: dict[str, Any]) -> None:
     """Copy this thread's trace into the request's context."""
     trace = profiler.get()
-    context = environ.get("webob.adhoc_attrs", {}).get("context")
+    context = context_of(environ)
     if trace is not None and context is not None:
-        webob.Request(environ).context.trace_info = {
+        context.trace_info = {
             "hmac_key": trace.hmac_key,
             "base_id": trace.get_base_id(),
             "parent_id": trace.get_id(),

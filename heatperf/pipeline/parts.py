@@ -11,13 +11,10 @@ from typing import Any, Protocol
 
 
 class Startable(Protocol):
-    """A part with something to make in the worker and something to release at its end."""
+    """A part with something to make in the worker. Pools need no release: the loop stops those it has made."""
 
     def start(self, loop: Any) -> None:
         """Called in the worker, after the fork, on the loop's thread."""
-
-    def stop(self) -> None:
-        """Called after the drain."""
 
 
 @dataclass
@@ -65,14 +62,8 @@ class Parts:
             part.start(loop)
 
     def stop(self) -> None:
-        """Stop in the reverse order of :meth:`start`."""
-        for part in reversed(self.startables):
-            part.stop()
+        """Release what outlives a loop: the transport's connections."""
         self.engine.transport.stop()
-        self.policy.stop()
-        for pool in (self.token_pool, self.auth_pool):
-            if pool is not None:
-                pool.stop()
 
 
 _current: Parts | None = None

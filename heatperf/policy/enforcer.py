@@ -149,11 +149,6 @@ class Policy:
         """Make the pool that rules asking another server wait in: called in the worker, after the fork."""
         self._pool = loop.pool("policy", self._settings.auth_concurrency, self._settings.auth_queue)
 
-    def stop(self) -> None:
-        """Release it: called after the drain."""
-        if self._pool is not None:
-            self._pool.stop()
-
     def blocks(self) -> bool:
         """Whether any rule in force is of a kind that may wait: ``http:`` and checks that extensions bring."""
         rules: Mapping[str, Any] = self.enforcer.rules or {}

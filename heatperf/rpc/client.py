@@ -19,7 +19,7 @@ class Transport(Protocol):
         """Called once per worker, after the fork and before the first request."""
 
     def stop(self) -> None:
-        """Called after the drain: release connections and threads."""
+        """Called after the drain: release connections. Pools are stopped by the loop that made them."""
 
     def call(
         self, context: dict[str, Any], method: str, arguments: dict[str, Any], version: str, timeout: float | None

@@ -145,7 +145,7 @@ METHODS: dict[str, Method] = {
         "server_id",
         config_id=None,
         deployment_id=None,
-        input_values=MappingProxyType({}),
+        input_values={},
         action="INIT",
         status="COMPLETE",
         status_reason="",

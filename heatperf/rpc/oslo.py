@@ -77,8 +77,7 @@ class OsloTransport:
         self._pool = loop.pool("rpc", settings.rpc_concurrency, settings.rpc_queue)
 
     def stop(self) -> None:
-        if self._pool is not None:
-            self._pool.stop()
+        """Nothing to release: the loop stops the pool, and connections end with the worker."""
 
     def call(
         self, context: dict[str, Any], method: str, arguments: dict[str, Any], version: str, timeout: float | None
