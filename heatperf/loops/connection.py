@@ -245,6 +245,6 @@ class Connection:
         stream = self.stream
         with contextlib.suppress(OSError, Interrupted):
             stream.shutdown_write()
-            stream.deadline = monotonic() + self.server.limits.linger_timeout
-            while stream.recv(RECEIVE):
-                pass
+            end = stream.deadline = monotonic() + self.server.limits.linger_timeout
+            while stream.recv(RECEIVE) and monotonic() < end:
+                self.server.loop.sleep(0)  # a client that sends faster than this reads must not keep others waiting

@@ -191,8 +191,10 @@ class GeventStream:
             self._hub.loop.run_callback(self._throw, self._waits, Interrupted())
 
     def expire(self) -> None:
-        """The deadline has passed: clear it, and make a parked recv or send raise TimeoutError. From the sweep only."""
-        self.deadline = INFINITE
+        """The deadline has passed: make a parked recv or send raise TimeoutError. From the sweep only.
+
+        The deadline stays. Bytes may end this wait first, and the next one is late as well: the next sweep ends that.
+        """
         if self._parked is not None:
             self._hub.loop.run_callback(self._throw, self._waits, TimeoutError())
 
