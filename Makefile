@@ -12,13 +12,15 @@ PEER ?= heatperf
 VENV := .venv/.installed
 PEERS := .peers/heat-27/.installed .peers/keystone/.installed .peers/client/.installed
 
-.PHONY: help venv peers system serve test lint conformance clean distclean
+.PHONY: help venv peers system serve test lint process kills conformance clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make serve         development server on loopback; no root, compiler or broker (ARGS=\"--bind 127.0.0.1:9000\")"
 	@echo "make test          lint and all layers of tests, with a real broker, Keystone and engine (ARGS=tests/unit)"
 	@echo "make lint          ruff and mypy"
+	@echo "make process       the real server under load: kills, reloads, TERM, crash loop, restarts (ARGS=\"--quick term\")"
+	@echo "make kills         kills the embedded engine under load: every stack stays consistent (ARGS=\"--kills 10\")"
 	@echo "make conformance   score against upstream's recorded answers (ARGS=\"--variants base,debug\", PEER=upstream)"
 	@echo "make venv          .venv, the project and its test tools"
 	@echo "make peers         .peers/*, the software it is tested against"
@@ -40,11 +42,17 @@ serve: $(VENV)
 test: system
 	@$(MAKE) -j2 venv peers
 	@$(MAKE) lint
-	@.venv/bin/python -m pytest $(ARGS)
+	@tools/run-tests $(ARGS)
 
 lint: $(VENV)
 	@.venv/bin/ruff check --extend-exclude .peers .
 	@.venv/bin/mypy
+
+process: $(VENV)
+	@.venv/bin/python tests/process/scenarios.py $(ARGS)
+
+kills: $(VENV)
+	@.venv/bin/python tests/process/engine_kills.py $(ARGS)
 
 conformance: system
 	@$(MAKE) -j2 venv peers

@@ -152,7 +152,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
             if outcome:
                 counts.setdefault(layer, Counter())[outcome] += 1
     terminalreporter.section("layers")
+    asked = [Path(argument.partition("::")[0]).resolve() for argument in terminalreporter.config.args]
     for layer in [*LAYERS, *sorted(set(counts) - set(LAYERS))]:
+        # A layer that was asked for and has no test is worth a line; one that was not is not.
+        if layer not in counts and not any((TESTS / layer).is_relative_to(path) for path in asked):
+            continue
         found = ", ".join(f"{number} {outcome}" for outcome, number in sorted(counts.get(layer, Counter()).items()))
         terminalreporter.write_line(f"{layer:<12} {found or 'none ran':<40} {seconds[layer]:7.1f} s")
     for line in terminalreporter.config.stash[CLOSING]:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import webob.exc
 
+from heatperf.api import fetch
 from heatperf.api.identity import Identity
 from heatperf.errors import heat
 
@@ -23,12 +24,15 @@ class Services:
     :param conf: parsed configuration
     :param engine: EngineClient
     :param policy: policy.enforcer.Policy
+    :param development: no template_url leads into private networks
     """
 
-    def __init__(self, conf: Any, engine: Any, policy: Any) -> None:
+    def __init__(self, conf: Any, engine: Any, policy: Any, development: bool = False) -> None:
         self.conf = conf
         self.engine = engine
         self.policy = policy
+        #: downloads a template_url
+        self.fetch = fetch.fetch_public if development else fetch.fetch
         #: pool of native threads for template_url downloads; set when the worker starts
         self.fetch_pool: Any = None
         #: pool of native threads for parsing large templates: they take turns with the loop, where the parser would not

@@ -2,13 +2,20 @@
 
 Blocking, so it runs in the pool "fetch" of native threads; bounded by template_fetch_timeout (seconds, for connecting,
 for each read, and for all of it) and max_template_size (bytes).
+
+Anybody who may make stacks can have this server fetch from whatever it reaches, as with upstream; operators keep it in
+bounds with their firewall. In development mode there is none, and everybody may, so fetch_public reaches public
+addresses only.
 """
 
 import logging
 import time
+from collections.abc import Callable
 from urllib.parse import urlparse
 
 import requests
+
+from heatperf.api import public_addresses
 
 LOG = logging.getLogger(__name__)
 
@@ -26,6 +33,25 @@ def fetch(url: str, limit: int, timeout: float) -> bytes:
     :param timeout: seconds to wait for a connection and for each read
     :raises FetchError: wrong scheme, too large, or not to be had
     """
+    return _fetch(requests.get, url, limit, timeout)
+
+
+def fetch_public(url: str, limit: int, timeout: float) -> bytes:
+    """As :func:`fetch`, from public addresses only and without a proxy.
+
+    :raises FetchError: also if the URL, or one it redirects to, leads elsewhere
+    """
+    with public_addresses.session() as session:
+        try:
+            return _fetch(session.get, url, limit, timeout)
+        except public_addresses.NotPublic as error:
+            LOG.info("Refused to fetch the template: %s", error)
+            raise FetchError(
+                f"Failed to retrieve template from {url}: {error}, and development mode fetches from no other"
+            ) from error
+
+
+def _fetch(get: Callable[..., requests.Response], url: str, limit: int, timeout: float) -> bytes:
     scheme = urlparse(url).scheme
     if scheme not in ("http", "https"):
         raise FetchError(f"Invalid URL scheme {scheme}")
@@ -33,7 +59,7 @@ def fetch(url: str, limit: int, timeout: float) -> bytes:
     data = bytearray()
     end = time.monotonic() + timeout
     try:
-        with requests.get(url, stream=True, timeout=timeout) as response:
+        with get(url, stream=True, timeout=timeout) as response:
             response.raise_for_status()
             for chunk in response.iter_content(_CHUNK):
                 data += chunk

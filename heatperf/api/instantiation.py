@@ -10,7 +10,7 @@ from typing import Any
 
 import webob.exc
 
-from heatperf.api import fetch, template_format
+from heatperf.api import template_format
 from heatperf.api.controller import Services
 from heatperf.api.params import bad_request, integer, tags
 
@@ -94,7 +94,7 @@ class StackBody:
         if self._downloaded is None:
             timeout = self._services.conf.template_fetch_timeout
             try:
-                self._downloaded = self._services.fetch_pool.run(fetch.fetch, url, self._limit, timeout)
+                self._downloaded = self._services.fetch_pool.run(self._services.fetch, url, self._limit, timeout)
             except OSError as error:
                 raise webob.exc.HTTPBadRequest(f"Could not retrieve template: {error}") from error
         return self._downloaded

@@ -9,7 +9,7 @@ sample   heat.conf and policy.yaml samples
 check    what a start would refuse, and what operators often get wrong
 paths    files that travel with the package
 
-Ground floor: imports nothing of heatperf but errors. Everything here runs in the supervisor, before any fork.
+Ground floor: imports nothing of heatperf but errors. Everything here runs in the zygote, before any fork.
 """
 
 import warnings

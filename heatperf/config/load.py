@@ -2,7 +2,7 @@
 
 In: a ConfigOpts (the process uses ``cfg.CONF``: oslo.messaging 18 reads that one whatever it gets) and arguments.
 Out: the ConfigOpts, filled. Raises ConfigurationError naming file, line and option; WrongArguments (a SystemExit) for
-what oslo.config's parser refuses. Runs in the supervisor before any fork. Logging is registered here, the caller sets
+what oslo.config's parser refuses. Runs in the zygote before any fork. Logging is registered here, the caller sets
 it up.
 """
 
@@ -70,7 +70,8 @@ def load(
 
     :param conf: filled in place; what it held before is dropped
     :param argv: --config-file, --config-dir and oslo.log's flags; nothing else is known here
-    :param development: read no file but those in ``argv``, take the paste file of the package and no policy file
+    :param development: read no file but those in ``argv`` and no OS_* variable, take the paste file of the package and
+        no policy file
     :param adjust: sets what other flags of the command line override, before anything is validated
     :returns: the assignments of all files, in order
     :raises ConfigurationError: a file, option or value is wrong
@@ -130,16 +131,19 @@ def _parse_all(
 
 def _parse(conf: cfg.ConfigOpts, argv: Sequence[str], settings: Sequence[files.Setting], development: bool) -> None:
     nothing: list[str] | None = [] if development else None
+    # Without a project, relative names in a file that was named are not looked for in /etc/heat and ~/.heat either.
+    project = None if development else files.PROJECT
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
             conf(
                 list(argv),
-                project=files.PROJECT,
+                project=project,
                 prog=files.PROG,
                 version=heatperf.__version__,
                 default_config_files=nothing,
                 default_config_dirs=nothing,
+                use_env=not development,
             )
     except SystemExit as exit_request:
         # oslo.config leaves with 1, and without the place, where a file gives a command line option a wrong value.

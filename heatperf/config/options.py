@@ -209,6 +209,21 @@ _HEATPERF: list[cfg.Opt] = [
         " restarts faster; stay below the grace period of the service manager (systemd, Kubernetes).",
     ),
     cfg.FloatOpt(
+        "keepalive_grace",
+        default=5,
+        min=0,
+        help="Seconds for which a stopping worker keeps idle connections: their next request is still answered, with"
+        " Connection: close. Longer spares clients that use a connection rarely a broken one, shorter stops sooner;"
+        " drain_timeout bounds it.",
+    ),
+    cfg.FloatOpt(
+        "watchdog_timeout",
+        default=60,
+        min=0,
+        help="Seconds for which a worker's loop may stand still before the supervisor logs its stacks and replaces it;"
+        " 0 never does. Shorter repairs sooner, but must be longer than the heaviest request keeps the CPU.",
+    ),
+    cfg.FloatOpt(
         "header_timeout",
         default=30,
         min=1,

@@ -2,7 +2,7 @@
 before anything starts.
 
 In: a parsed ConfigOpts and the assignments of its files. Out: ConfigurationErrors with file:line, option and remedy,
-never with the value of a secret option. Runs in the supervisor before any fork.
+never with the value of a secret option. Runs in the zygote before any fork.
 """
 
 import difflib
@@ -23,6 +23,7 @@ from heatperf.errors import ConfigurationError
 
 OWN_GROUP = "heatperf"
 RABBIT = "oslo_messaging_rabbit"
+SHORTEST_WATCHDOG = 5.0
 URL_FORM = "rabbit://user:password@host:5672/vhost"
 # Flavors of the packaged paste file that never ask the authtoken filter, so that its options may be anything.
 WITHOUT_AUTHTOKEN = ("standalone", "custombackend", "noauth")
@@ -38,7 +39,7 @@ def problems(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> Iterato
         except ConfigurationError as error:
             unreadable = True
             yield error
-    for attempt in (_tls, _transport_of_rpc, _transport_of_notifications, _rabbit, _memcached):
+    for attempt in (_tls, _watchdog, _transport_of_rpc, _transport_of_notifications, _rabbit, _memcached):
         try:
             yield from attempt(conf, settings)
         except ConfigurationError as error:
@@ -229,6 +230,18 @@ def _load_pair(conf: cfg.ConfigOpts, settings: Sequence[files.Setting], paths: d
             message,
             "check them with openssl x509 and openssl pkey",
         ) from None
+
+
+def _watchdog(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> Iterator[ConfigurationError]:
+    """A worker beats twice a second and is looked at once a second: in less than this a busy machine looks stuck."""
+    if 0 < conf.heatperf.watchdog_timeout < SHORTEST_WATCHDOG:
+        yield refusal(
+            settings,
+            "heatperf",
+            _named(conf, "heatperf", "watchdog_timeout"),
+            f"{conf.heatperf.watchdog_timeout:g} seconds are too short to tell a busy worker from one that hangs",
+            f"give at least {SHORTEST_WATCHDOG:g}, or 0 for no watchdog",
+        )
 
 
 def _transport_of_rpc(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> Iterator[ConfigurationError]:

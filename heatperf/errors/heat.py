@@ -496,6 +496,15 @@ class EngineUnavailable(Exception):
         super().__init__(reason)
 
 
+class EngineLost(MessagingTimeout):
+    """The embedded engine went away before it answered, so nobody knows whether it carried the request out.
+
+    A MessagingTimeout because that is what stock messaging makes of it, a minute later.
+    """
+
+    safe = True
+
+
 #: Name on the wire -> class, for everything upstream's engine may send from heat.common.exception.
 BY_NAME: dict[str, type[Exception]] = {
     name: value

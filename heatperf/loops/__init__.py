@@ -30,7 +30,7 @@ def check(name: str) -> None:
 
 
 def preload(name: str) -> None:
-    """Import the loop's modules in the supervisor, so that workers share their pages; creates nothing."""
+    """Import the loop's modules in the zygote, so that workers share their pages; creates nothing."""
     check(name)
     importlib.import_module(LOOPS[name])
 

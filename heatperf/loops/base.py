@@ -51,11 +51,25 @@ class Interrupted(Exception):
     """A parked ``Stream.recv`` was told to give up because the worker drains."""
 
 
+class Observer(Protocol):
+    """Is told of every request that reaches the application. Loop thread, on the hot path: it must be quick, must not
+    park and must not raise."""
+
+    def began(self, line: bytes) -> None:
+        """The application is about to be called.
+
+        :param line: method, a space, and the path without query or authority, as the client wrote them
+        """
+
+    def ended(self) -> None:
+        """A request that began is over: answered, or given up because the client has gone. Not in order."""
+
+
 class Handle(Protocol):
-    """Something that will happen once, unless it is cancelled. Loop thread only."""
+    """Something that will happen, unless it is cancelled. Loop thread only."""
 
     def cancel(self) -> None:
-        """Undo a ``call_later`` or ``on_readable`` that has not run; later calls do nothing."""
+        """Undo a ``call_later`` or ``on_readable`` that has not run, or end an ``every``; later calls do nothing."""
 
 
 class Waiter(Protocol):
@@ -165,6 +179,14 @@ class Loop(Protocol):
     def call_later(self, seconds: float, function: Callable[..., Any], /, *args: Any) -> Handle:
         """Run in a greenlet of its own after a while."""
 
+    def every(self, seconds: float, function: Callable[[], Any]) -> Handle:
+        """Run inside the loop again and again, the first time after one interval. The function must not park.
+
+        Turns that a busy loop missed are not made up for. An exception is logged and ends nothing.
+
+        :param seconds: the interval, above 0
+        """
+
     def waiter(self) -> Waiter:
         """A new Waiter for one wait of one greenlet of this loop."""
 
@@ -197,10 +219,28 @@ class Loop(Protocol):
         """Run callback in a greenlet, once, when the descriptor is readable or at its end."""
 
     def serve(self, listener: socket, handler: Handler, ssl_context: ssl.SSLContext | None = None) -> None:
-        """Accept from now on; handler runs in a greenlet per connection and must close the stream."""
+        """Accept from now on; handler runs in a greenlet per connection and must close the stream.
+
+        Whatever goes wrong while accepting pauses the listener for a moment and is logged; it never ends it.
+        """
+
+    def connect_unix(self, path: str) -> tuple[Stream, Stream]:
+        """Connect to a unix socket of this host, without parking.
+
+        :returns: one Stream to receive and one to send, each for one greenlet at a time; both must be closed
+        :raises OSError: nobody listens there, or its queue is full; PermissionError: the listener is neither this
+            process's user nor root, so it must not be told anything
+        """
 
     def stop_accepting(self) -> None:
-        """Take what the kernel has already queued, then close the listeners (this process's copies)."""
+        """Take what the kernel has already queued, then close the listeners (this process's copies).
+
+        Without free descriptors the rest of the queue is taken as connections close; see ``accepting_rest``.
+        """
+
+    @property
+    def accepting_rest(self) -> bool:
+        """Whether ``stop_accepting`` still waits for descriptors to take what the kernel has queued."""
 
     def run(self) -> None:
         """Block until ``stop``, then stop the pools; connections that are open stay as they are. Call it once."""

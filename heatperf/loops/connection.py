@@ -16,7 +16,7 @@ from http import HTTPStatus
 
 from heatperf.errors import BodyTooLarge, Overloaded
 from heatperf.loops import access_log
-from heatperf.loops.base import INFINITE, HttpLimits, Interrupted, Loop, Stream, Waiter
+from heatperf.loops.base import INFINITE, HttpLimits, Interrupted, Loop, Observer, Stream, Waiter
 from heatperf.loops.http import ProtocolError, Request, RequestReader
 from heatperf.loops.wsgi import (
     ClientGone,
@@ -25,6 +25,7 @@ from heatperf.loops.wsgi import (
     WSGIApplication,
     base_environ,
     build_environ,
+    path_of_absolute,
     plain_answer,
 )
 
@@ -32,20 +33,40 @@ LOG = logging.getLogger("heatperf.http")
 
 RECEIVE = 65_536
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# How often a drain looks whether the loop has got the rest of the listeners' queues, in seconds.
+REST_INTERVAL = 0.05
 monotonic = time.monotonic
 
 
 class HttpServer:
-    """What the connections of one worker share. ``handle`` is the handler for Loop.serve."""
+    """What the connections of one worker share. ``handle`` is the handler for Loop.serve.
 
-    def __init__(self, loop: Loop, wsgi: WSGIApplication, limits: HttpLimits, access_log: bool = True) -> None:
+    :ivar draining: the answers that begin from now on are their connections' last
+    :ivar grace_over: besides, nobody waits for requests any more
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        wsgi: WSGIApplication,
+        limits: HttpLimits,
+        access_log: bool = True,
+        observer: Observer | None = None,
+    ) -> None:
+        """
+        :param observer: told of each request that reaches the application; not of those refused for their form
+        """
         self.loop = loop
         self.wsgi = wsgi
         self.limits = limits
         self.access_log = access_log
         self.draining = False
+        self.grace_over = False
         self.connections: set[Connection] = set()
-        self._empty: Waiter | None = None
+        self._observer = observer
+        # In order of beginning, because dicts keep theirs.
+        self._in_flight: dict[Connection, tuple[float, bytes]] = {}
+        self._empty: list[Waiter] = []
 
     def handle(self, stream: Stream) -> None:
         """Serve one connection to its end, and close it; parks, raises nothing."""
@@ -56,24 +77,75 @@ class HttpServer:
         finally:
             self.connections.discard(connection)
             stream.close()
-            if self._empty is not None and not self.connections:
-                self._empty.wake()
+            if not self.connections:
+                waiters, self._empty = self._empty, []
+                for waiter in waiters:
+                    waiter.wake()
 
-    def drain(self) -> None:
-        """Let requests in flight end, close idle connections; park until none is left."""
+    def in_flight(self) -> int:
+        """How many requests the application is working on, or whose answers are being sent."""
+        return len(self._in_flight)
+
+    def oldest(self) -> tuple[float, bytes] | None:
+        """Of those, the one that began first.
+
+        :returns: when it began, in seconds of time.monotonic(), and the line that the observer was given
+        """
+        return next(iter(self._in_flight.values()), None)
+
+    def began(self, connection: Connection, moment: float, line: bytes) -> None:
+        """The connection calls the application."""
+        self._in_flight[connection] = (moment, line)
+        if self._observer is not None:
+            self._observer.began(line)
+
+    def ended(self, connection: Connection) -> None:
+        """The connection is done with the request that it began."""
+        del self._in_flight[connection]
+        if self._observer is not None:
+            self._observer.ended()
+
+    def drain(self, grace: float = 0.0) -> None:
+        """Bring all connections to their end; park until none is left. For after Loop.stop_accepting.
+
+        Requests in flight are answered, and one that has begun to arrive is read under its usual deadlines: their
+        answers say ``Connection: close``. Connections that wait for a request, or have not even finished their TLS
+        handshake, may still bring one until the grace is over. A client that the answer has told so knows better than
+        to reuse a connection; one that finds its idle connection closed may already have sent its next request.
+
+        May be called again, by another greenlet, to shorten the grace.
+
+        :param grace: seconds; with 0, idle connections end now, and handshakes still have their own deadline
+        """
         self.draining = True
         self.loop.sleep(0)  # connections accepted a moment ago get to start
         for connection in list(self.connections):
             connection.drain()
-        if self.connections:
-            self._empty = self.loop.waiter()
-            self._empty.wait()
+        timer = None
+        if grace > 0:
+            timer = self.loop.call_later(grace, self._end_grace, True)
+        else:
+            self._end_grace(False)
+        while self.connections or self.loop.accepting_rest:
+            if self.connections:
+                waiter = self.loop.waiter()
+                self._empty.append(waiter)
+                waiter.wait()
+            else:
+                self.loop.sleep(REST_INTERVAL)
+        if timer is not None:
+            timer.cancel()
+
+    def _end_grace(self, handshakes: bool) -> None:
+        self.grace_over = True
+        for connection in list(self.connections):
+            connection.end_grace(handshakes)
 
 
 class Connection:
     """See the module's text."""
 
-    __slots__ = ("server", "stream", "_reader", "_environ", "_idle", "_client", "_response")
+    __slots__ = ("server", "stream", "_reader", "_environ", "_idle", "_shaking", "_client", "_response")
 
     def __init__(self, server: HttpServer, stream: Stream) -> None:
         self.server = server
@@ -81,6 +153,7 @@ class Connection:
         self._reader = RequestReader(server.limits)
         self._environ: Environ = {}
         self._idle = False
+        self._shaking = False
         self._client = stream.peer[0]
         self._response: Response | None = None
 
@@ -91,7 +164,9 @@ class Connection:
         stream.send_timeout = limits.send_timeout
         try:
             stream.deadline = monotonic() + limits.header_deadline
+            self._shaking = True
             stream.start()
+            self._shaking = False
             self._environ = base_environ(stream.peer, stream.local, stream.scheme)
             while self._serve_one():
                 pass
@@ -103,11 +178,27 @@ class Connection:
             LOG.exception("Unexpected error on a connection of %s", self._client)
 
     def drain(self) -> None:
-        """The worker is leaving: an idle connection ends now, a busy one after its answer, which says so."""
-        if self._idle:
-            self.stream.interrupt()
+        """The worker is leaving: an answer that has not begun says that it is the last. One that has begun has
+        promised to listen further, so the next will say it."""
+        response = self._response
+        if response is not None and not response.started:
+            response.keep_alive = False
+
+    def end_grace(self, handshakes: bool) -> None:
+        """The worker waits for requests no longer: an idle connection ends now, a busy one after its answer.
+
+        :param handshakes: an unfinished handshake ends now too
+        """
         if self._response is not None:
             self._response.keep_alive = False
+        if self._idle:
+            # Bytes of a TLS record that come in this very moment take precedence over the interrupt; what they begin
+            # has the deadline of a request that has begun.
+            deadline = monotonic() + self.server.limits.header_deadline
+            self.stream.deadline = min(self.stream.deadline, deadline)
+            self.stream.interrupt()
+        elif handshakes and self._shaking:
+            self.stream.interrupt()
 
     # Reading
 
@@ -153,14 +244,14 @@ class Connection:
 
     def _first_bytes(self) -> bytes:
         stream = self.stream
-        if self.server.draining:
+        if self.server.grace_over:
             return stream.recv_ready(RECEIVE)
         stream.deadline = monotonic() + self.server.limits.idle_timeout
         self._idle = True
         try:
             return stream.recv(RECEIVE, True)
         except Interrupted:
-            # A request may have arrived while the worker decided to leave.
+            # A request may have arrived while the grace ended.
             return stream.recv_ready(RECEIVE)
         except TimeoutError:
             return b""
@@ -176,10 +267,13 @@ class Connection:
         keep_alive = request.keep_alive and server.limits.keep_alive and not server.draining and not request.unread
         response = Response(self.stream.send_all, request.method == b"HEAD", request.version, keep_alive)
         self._response = response
+        server.began(self, began, line_of(request))
         try:
             self._call(request, response)
         except (Exception, SystemExit) as exc:
             self._fail(request, response, exc)
+        finally:
+            server.ended(self)
         self._response = None
         if server.access_log:
             access_log.log(
@@ -248,3 +342,11 @@ class Connection:
             end = stream.deadline = monotonic() + self.server.limits.linger_timeout
             while stream.recv(RECEIVE) and monotonic() < end:
                 self.server.loop.sleep(0)  # a client that sends faster than this reads must not keep others waiting
+
+
+def line_of(request: Request) -> bytes:
+    """Method and path for an Observer. Without the query and the authority, where clients put secrets."""
+    target = request.target.partition(b"?")[0]
+    if not target.startswith(b"/") and target != b"*":
+        target = path_of_absolute(target.decode("latin-1")).encode("latin-1")
+    return request.method + b" " + target

@@ -14,9 +14,11 @@ import contextlib
 import contextvars
 import errno
 import logging
+import os
 import signal
 import socket
 import ssl
+import struct
 import threading
 import time
 import types
@@ -42,6 +44,12 @@ ACCEPT_BATCH = 1
 # Out of descriptors or buffers: accept() would fail at once again, and a level-triggered loop would spin on it.
 ACCEPT_PAUSE = 0.5
 OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+# The same while the worker drains and its connections close one after the other.
+REST_PAUSE = 0.05
+# The most that stop_accepting takes of one queue: above any sensible net.core.somaxconn, and an end for a flood.
+MAX_BACKLOG = 65_535
+
+Connect = Callable[[socket.socket, Any], None]
 
 
 def create() -> GeventLoop:
@@ -215,7 +223,7 @@ class GeventStream:
 
 
 class Timer:
-    """See base.Handle. What call_later and on_readable return."""
+    """See base.Handle. What call_later, every and on_readable return."""
 
     __slots__ = ("_watcher",)
 
@@ -240,7 +248,8 @@ class GeventLoop:
         self.streams: set[GeventStream] = set()
         self._thread = threading.get_ident()
         self._stopped = Event()
-        self._listeners: list[tuple[socket.socket, Any, Callable[[socket.socket, Any], None]]] = []
+        self._listeners: list[tuple[socket.socket, Any, Connect]] = []
+        self._rests: set[socket.socket] = set()
         self._pools: list[ThreadPool] = []
         self._signals: dict[int, Callable[[], Any]] = {}
         self._signal_pipe: tuple[socket.socket, socket.socket] | None = None
@@ -265,6 +274,13 @@ class GeventLoop:
         timer = Timer(watcher)
         watcher.start(self._fire, timer, contextvars.copy_context(), callback, ())
         return timer
+
+    def every(self, seconds: float, function: Callable[[], Any]) -> Timer:
+        if seconds <= 0:
+            raise ValueError(f"every {seconds} s")  # libev would take it for "once"
+        watcher = self.hub.loop.timer(seconds, seconds)
+        watcher.start(function)
+        return Timer(watcher)
 
     @staticmethod
     def _fire(timer: Timer, context: contextvars.Context, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
@@ -338,46 +354,83 @@ class GeventLoop:
 
     def serve(self, listener: socket.socket, handler: Handler, ssl_context: ssl.SSLContext | None = None) -> None:
         def connect(sock: socket.socket, peer: Any) -> None:
+            stream: Stream | None = None
             try:
-                stream: Stream = GeventStream(self, sock, peer)
-            except OSError:  # gone between accept and getsockname
+                stream = GeventStream(self, sock, peer)
+                gevent.spawn(handler, stream if ssl_context is None else TLSStream(stream, ssl_context))
+            except Exception as exc:
+                if not isinstance(exc, OSError):  # OSError: gone between accept and getsockname
+                    LOG.exception("Cannot serve a connection")
+                if stream is not None:
+                    stream.close()
                 sock.close()
-                return
-            gevent.spawn(handler, stream if ssl_context is None else TLSStream(stream, ssl_context))
 
         listener.setblocking(False)
         watcher = self.hub.loop.io(listener.fileno(), READ)
         self._listeners.append((listener, watcher, connect))
-        watcher.start(self._accept, listener, watcher, connect, ACCEPT_BATCH)
+        watcher.start(self._accept_some, listener, watcher, connect)
 
-    def _accept(self, listener: socket.socket, watcher: Any, connect: Callable[..., None], most: int) -> None:
+    def _accept_some(self, listener: socket.socket, watcher: Any, connect: Connect) -> None:
+        # gevent stops a watcher whose callback raises, and the listener would be deaf for good.
+        try:
+            self._accept(listener, connect, ACCEPT_BATCH)
+        except Exception as exc:
+            LOG.error("Cannot accept connections for %s s: %s", ACCEPT_PAUSE, exc)
+            watcher.stop()
+            self.call_later(ACCEPT_PAUSE, self._resume, listener, watcher, connect)
+
+    @staticmethod
+    def _accept(listener: socket.socket, connect: Connect, most: int) -> None:
         for _ in range(most):
             try:
                 sock, peer = listener.accept()
-            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
-                return  # a sibling was faster, or the client has gone
-            except OSError as exc:
-                if exc.errno not in OUT_OF_RESOURCES:
-                    raise
-                LOG.error("Cannot accept connections for %s s: %s", ACCEPT_PAUSE, exc)
-                watcher.stop()
-                self.call_later(ACCEPT_PAUSE, self._resume, listener, watcher, connect)
-                return
+            except BlockingIOError:
+                return  # a sibling was faster
+            except (ConnectionAbortedError, InterruptedError):
+                continue  # this client has gone
             connect(sock, peer)
 
-    def _resume(self, listener: socket.socket, watcher: Any, connect: Callable[..., None]) -> None:
+    def _resume(self, listener: socket.socket, watcher: Any, connect: Connect) -> None:
         if any(entry[1] is watcher for entry in self._listeners):
-            watcher.start(self._accept, listener, watcher, connect, ACCEPT_BATCH)
+            watcher.start(self._accept_some, listener, watcher, connect)
 
     def stop_accepting(self) -> None:
         listeners, self._listeners = self._listeners, []
         for listener, watcher, connect in listeners:
             watcher.stop()
-            # Connections the kernel has completed would get a reset when the last copy of the listener closes.
-            with contextlib.suppress(OSError):
-                self._accept(listener, watcher, connect, 1024)
             watcher.close()
-            listener.close()
+            self._accept_rest(listener, connect)
+
+    def _accept_rest(self, listener: socket.socket, connect: Connect) -> None:
+        """Connections the kernel has completed would get a reset when the last copy of the listener closes."""
+        self._rests.discard(listener)
+        try:
+            self._accept(listener, connect, MAX_BACKLOG)
+        except Exception as exc:
+            if getattr(exc, "errno", None) in OUT_OF_RESOURCES:
+                self._rests.add(listener)
+                self.call_later(REST_PAUSE, self._accept_rest, listener, connect)
+                return
+            LOG.error("Cannot accept the last connections: %s", exc)
+        listener.close()
+
+    @property
+    def accepting_rest(self) -> bool:
+        return bool(self._rests)
+
+    # Connecting
+
+    def connect_unix(self, path: str) -> tuple[GeventStream, GeventStream]:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.setblocking(False)
+            sock.connect(path)
+            # struct ucred of the process that called listen (SO_PEERCRED, unix(7)): pid, uid, gid
+            uid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+            if uid not in (os.geteuid(), 0):
+                raise PermissionError(errno.EPERM, f"user {uid} listens there")
+            # A stream remembers one parked greenlet, so each direction has its own, over a descriptor of its own.
+            sending = GeventStream(self, sock.dup(), "")
+            return GeventStream(self, sock.dup(), ""), sending
 
     def _sweep(self) -> None:
         now = time.monotonic()

@@ -1,6 +1,6 @@
 """Build the worker's application: messaging, policy, pipeline, tracing, in heat-api's order of start.
 
-In: the parsed configuration. Out: a Pipeline (see deploy.py). Raised: ConfigurationError. Runs in the supervisor,
+In: the parsed configuration. Out: a Pipeline (see deploy.py). Raised: ConfigurationError. Runs in the zygote,
 before the fork; nothing connects to anything until a worker starts its parts.
 """
 
@@ -12,34 +12,47 @@ from osprofiler import initializer, web
 from heatperf.context import admin_context
 from heatperf.errors import ConfigurationError
 from heatperf.pipeline.deploy import Pipeline, load_paste_app
+from heatperf.pipeline.loopback import LoopbackOnly
 from heatperf.pipeline.parts import Parts
 from heatperf.policy.enforcer import Policy
 from heatperf.rpc.absent import AbsentTransport
 from heatperf.rpc.client import EngineClient, Transport
+from heatperf.rpc.local import LocalTransport
 
 LOG = logging.getLogger(__name__)
 
 NO_ENGINE = (
-    "This server runs in development mode, which has no engine yet. Start it with a configuration whose "
-    "transport_url leads to a heat-engine."
+    "This server has no engine. Start it in development mode, or with a configuration whose transport_url leads to a "
+    "heat-engine."
 )
 
 
-def build(conf: Any, engine: str, development: bool = False) -> Pipeline:
+def build(conf: Any, engine: str, development: bool = False, socket: str | None = None) -> Pipeline:
     """Return the application that workers serve.
 
-    :param engine: ``rpc`` for the engines behind transport_url, ``none`` for a server without one
-    :param development: read no file but those that were named
+    :param engine: ``rpc`` for the engines behind transport_url, ``embedded`` for the one that the supervisor started,
+        ``none`` for a server without one
+    :param development: read no file but those that were named, let nobody in but this machine's own programs and
+        pages, fetch no template from private networks, and take every caller for an administrator of the project in
+        the path
+    :param socket: of the embedded engine
     :raises ConfigurationError: transport, policy or paste file cannot be used
     """
-    transport = _transport(conf, engine)
+    transport = _transport(conf, engine, socket)
     policy = Policy(conf)
     parts = Parts(conf, policy, EngineClient(transport), development)
     parts.startables.append(Tracing(conf))
-    return load_paste_app(parts)
+    pipeline = load_paste_app(parts)
+    if development:
+        pipeline.wsgi = LoopbackOnly(pipeline.wsgi, conf)
+    return pipeline
 
 
-def _transport(conf: Any, engine: str) -> Transport:
+def _transport(conf: Any, engine: str, socket: str | None) -> Transport:
+    if engine == "embedded":
+        if socket is None:
+            raise ValueError("the embedded engine is reached by its socket")
+        return LocalTransport(socket, conf.rpc_response_timeout)
     if engine == "none":
         return AbsentTransport(NO_ENGINE)
     if conf.get_location("transport_url").location.name == "opt_default":

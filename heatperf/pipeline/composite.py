@@ -68,6 +68,6 @@ def _named(local_conf: dict[str, str], key: str) -> str:
 def api(conf: Any, **_local_conf: str) -> App:
     """Build the REST API (upstream's heat.api.openstack.v1:API)."""
     parts = current()
-    router = Router(Services(conf, parts.engine, parts.policy))
+    router = Router(Services(conf, parts.engine, parts.policy, parts.development))
     parts.startables.append(router)
     return router

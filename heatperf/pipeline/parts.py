@@ -39,7 +39,7 @@ class Parts:
     conf: Any
     policy: Any
     engine: Any
-    #: no file is read but those named on the command line
+    #: no file is read but those named on the command line, and nobody but this machine is trusted with anything
     development: bool = False
     stations: list[Station] = field(default_factory=list)
     startables: list[Startable] = field(default_factory=list)

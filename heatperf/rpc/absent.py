@@ -1,6 +1,6 @@
 """Transport of a server that has no engine: every call is refused with the reason.
 
-Development mode runs on it until the embedded engine exists.
+A configuration is checked with it, so that a broker need not exist for that.
 """
 
 from typing import Any, NoReturn

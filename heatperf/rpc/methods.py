@@ -111,9 +111,7 @@ METHODS: dict[str, Method] = {
     "list_stack_resources": _method("1.25", _STACK, nested_depth=0, with_detail=False, filters=None),
     "describe_stack_resource": _method("1.2", _STACK, "resource_name", with_attr=False),
     "resource_signal": _method("1.3", _STACK, "resource_name", "details", sync_call=False),
-    "resource_mark_unhealthy": _method(
-        "1.26", _STACK, "resource_name", "mark_unhealthy", resource_status_reason=None
-    ),
+    "resource_mark_unhealthy": _method("1.26", _STACK, "resource_name", "mark_unhealthy", resource_status_reason=None),
     "list_events": _method(
         "1.31",
         _STACK,

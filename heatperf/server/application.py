@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from heatperf.errors import ConfigurationError
 from heatperf.loops.base import Loop
 from heatperf.loops.wsgi import WSGIApplication
+from heatperf.server.settings import ServerSettings
 
 
 class Application(Protocol):
-    """Built in the supervisor before the fork; started and stopped in each worker."""
+    """Built in the zygote before the fork; started and stopped in each worker."""
 
     wsgi: WSGIApplication
 
@@ -21,3 +25,29 @@ class Application(Protocol):
 
     def stop(self) -> None:
         """In the worker, in a greenlet, after the last request has been answered."""
+
+
+def as_it_is(error: ConfigurationError) -> ConfigurationError:
+    """For a Service that knows no more about an error than the error does."""
+    return error
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a factory returns, in the zygote.
+
+    :param locate: gives an error of the server's (an address that is taken, say) the place in the configuration that
+        causes it
+    """
+
+    settings: ServerSettings
+    application: Application
+    locate: Callable[[ConfigurationError], ConfigurationError] = as_it_is
+
+
+#: Named as "module:function", since each generation imports it anew. It gets the arguments of the supervisor, among
+#: them ``first`` (whether this is the start of the program, not a reload) and ``inherited`` (the addresses that came
+#: with the process, which are served instead of configured ones). It sets up logging, reads configuration, builds.
+#: A ConfigurationError ends the generation with exit code 2, so does a SystemExit with a text, which is printed as it
+#: is; one with a number gives the exit code.
+Factory = Callable[[dict[str, Any]], Service]

@@ -5,7 +5,8 @@ Raises ConfigurationError for a bind that cannot be understood. Any process; not
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from heatperf.errors import ConfigurationError
 from heatperf.loops.base import HttpLimits
@@ -90,6 +91,13 @@ class ServerSettings:
     limits: HttpLimits = field(default_factory=HttpLimits)
     # systemd sends KILL 90 s after TERM unless told otherwise; the drain must be over before.
     drain_timeout: float = 30.0
+    # How long a draining worker keeps connections on which nothing is under way: their next request is answered, with
+    # Connection: close. Without it a client may send into a connection that is just being closed. nginx closes at
+    # once; load balancers that pool connections use each of them every few seconds.
+    keepalive_grace: float = 5.0
+    # The loop writes a heartbeat twice a second. Parsing the largest template takes less than a second; a worker that
+    # is silent for as long as this is stuck. 0: never.
+    watchdog_timeout: float = 60.0
     # A worker that has not said "ready" by then is killed and replaced: connecting to a broker and to Keystone, with
     # their own timeouts (oslo.messaging waits 30 s for a connection), fits in.
     boot_deadline: float = 90.0
@@ -97,3 +105,18 @@ class ServerSettings:
     title: str = "Heat REST API"
     # Upstream keeps trying to bind a taken address for 30 s, so that a restart survives its predecessor's drain.
     bind_retry: float = 30.0
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> ServerSettings:
+        """
+        :param values: dataclasses.asdict() of settings, after a way through JSON
+        """
+        known = {each.name for each in fields(cls)}  # a zygote of a newer version may know more
+        return cls(
+            **{
+                **{name: value for name, value in values.items() if name in known},
+                "binds": tuple(Bind(**bind) for bind in values["binds"]),
+                "tls": None if values["tls"] is None else TLS(**values["tls"]),
+                "limits": HttpLimits(**values["limits"]),
+            }
+        )

@@ -19,14 +19,13 @@ from heatperf.server.hardware import Cpus, Hardware, show_cpus
 MAXIMUM = 4096
 
 MIB = 1024 * 1024
-# Memory of one worker in bytes. Measured (smaps_rollup; Python 3.11, x86-64, RabbitMQ): PSS 22 MB when started, 35 MB
-# after requests through the keystone pipeline, 60 MB with 200 engine calls in flight (noauth); RSS 61, 67 and 85 MB.
-# RSS counts here, because pages shared with the parent become a worker's own as reference counts are written to them;
-# the rest is for bodies. A reload has two sets of workers for a while, and fits too: of those 85 MB at most 40 were
-# private.
+# Memory of one worker in bytes. Measured (smaps_rollup; Python 3.11, x86-64, RabbitMQ): RSS 64 MB when started, 67 MB
+# after requests through the keystone pipeline, 85 MB with 200 engine calls in flight, of which at most 40 MB private.
+# RSS counts here, because pages shared with the zygote become a worker's own as reference counts are written to them;
+# the rest is for bodies. A reload has two sets of workers for a while, and fits too.
 PER_WORKER = 100 * MIB
-# What is there beside the workers: the process that forks them (RSS 78 MB), a report being written, files in the cache.
-RESERVE = 128 * MIB
+# What is there beside the workers: the supervisor (RSS 25 MB), the zygote (79 MB), a second one during a reload.
+RESERVE = 192 * MIB
 
 
 def usable_cpus() -> int:

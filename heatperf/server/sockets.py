@@ -1,98 +1,174 @@
-"""Listening sockets and the TLS context: made once in the supervisor, inherited by every worker.
+"""Listening sockets: made in the supervisor, shared by all generations and their workers.
 
-Comes in: Bind and TLS values. Goes out: listening sockets with all options set (Linux hands TCP_NODELAY and keepalive
-settings of a listener on to what it accepts, which saves system calls per connection), an ssl.SSLContext. Raises
-ConfigurationError with the address or the file that cannot be used, and what to do about it.
-
-All names are resolved before the first bind, because binds can stand in each other's way: [::] takes IPv4 too unless
-it is told not to (IPV6_V6ONLY, ipv6(7)), and what is given twice would look like taken by somebody else.
+Comes in: Bind values. Goes out: listening sockets with all options set (Linux hands TCP_NODELAY and keepalive settings
+of a listener on to what it accepts, which saves system calls per connection). Raises ConfigurationError with the
+address that cannot be used, and what to do about it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
-import grp
-import ipaddress
 import logging
 import os
-import pwd
 import socket
-import ssl
 import stat
-import time
-from collections.abc import Callable
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from heatperf.errors import ConfigurationError
-from heatperf.server.settings import TLS, Bind, ServerSettings
+from heatperf.server import places
+from heatperf.server.places import File, Place, Target
+from heatperf.server.settings import Bind, ServerSettings
 
 LOG = logging.getLogger("heatperf.server")
-RETRY_INTERVAL = 0.25
-# (uid_t)-1 means "leave" to chown(2).
-MAX_ID = 2**32 - 2
-# MAX_TCP_KEEPIDLE of the kernel, seconds.
-MAX_KEEPIDLE = 32_767
 # The kernel cuts at net.core.somaxconn, but Python's listen() refuses what is no C int.
 MAX_BACKLOG = 2**31 - 1
 
 
 @dataclass
 class Listener:
-    """One open listening socket. ``inode`` tells our unix socket file from a successor's under the same name."""
+    """One open listening socket.
+
+    :param bind: where, with the port that the kernel chose
+    :param wanted: what was asked for; None for a socket that came with the process
+    :param inode: tells our unix socket file from a successor's under the same name
+    """
 
     bind: Bind
     sock: socket.socket
+    wanted: Place | None = None
     inode: tuple[int, int] | None = None
 
-
-@dataclass
-class Target:
-    """A TCP bind after its name has been looked up: what socket() and bind() take."""
-
-    bind: Bind
-    family: int
-    kind: int
-    proto: int
-    address: tuple[Any, ...]
-    v6only: bool = False
-
     @property
-    def ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-        """The address; an IPv4-mapped one (::ffff:192.0.2.1) as the IPv4 address that it means to the kernel."""
-        ip = ipaddress.ip_address(self.address[0])
-        return getattr(ip, "ipv4_mapped", None) or ip
+    def inherited(self) -> bool:
+        """Whether somebody else (systemd) holds this socket too, and will go on using it after us."""
+        return self.wanted is None
 
 
-def listen(settings: ServerSettings, pause: Callable[[float], object] = time.sleep) -> list[Listener]:
+class Taken(ConfigurationError):
+    """Another process has the address, and may be about to leave it."""
+
+
+def inherit(socks: Sequence[socket.socket]) -> list[Listener]:
+    """Make listeners of sockets that came with the process, open and listening."""
+    return [Listener(_address(sock), sock) for sock in socks]
+
+
+def _address(sock: socket.socket) -> Bind:
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        path = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+        return Bind(path=path.replace("\0", "@"))
+    return Bind(host=name[0], port=name[1])
+
+
+def listen(settings: ServerSettings, held: Sequence[Listener] = (), wanted: Sequence[Place] = ()) -> list[Listener]:
     """Bind everything or nothing.
 
-    :param pause: waits for as many seconds between two attempts at a taken address; what it raises ends the wait
-    :returns: the sockets, each with its bind (and the port the kernel chose where 0 was asked for)
-    :raises ConfigurationError: an address cannot be used, is given twice, or stayed taken for settings.bind_retry
-        seconds
+    :param held: open already; those that settings ask for again are returned as they are, not opened a second time
+    :param wanted: the places of the settings, where they are resolved already
+    :returns: the sockets, each with its bind
+    :raises Taken: another process has one of the addresses
+    :raises ConfigurationError: an address cannot be used, is given twice, or stands in the way of one in ``held``
+    :raises OSError: no descriptor is to be had
     """
-    deadline = time.monotonic() + settings.bind_retry
-    targets = [bind if bind.path is not None else _resolve(bind) for bind in settings.binds]
-    _refuse_duplicates(targets)
-    _part_families([target for target in targets if isinstance(target, Target)])
+    targets = wanted or places.resolve(settings)
+    left = list(held)
+    found = [_take(target, left) for target in targets]
+    for target, listener in zip(targets, found, strict=True):
+        if listener is None:
+            _refuse_conflicts(target, left)
     opened: list[Listener] = []
     try:
-        for target in targets:
-            if isinstance(target, Target):
-                opened.append(_listen_tcp(target, settings, deadline, pause))
-            else:
-                opened.append(_listen_unix(target, settings))
+        for target, listener in zip(targets, found, strict=True):
+            opened.append(listener or _open(target, settings))
     except BaseException:
-        close(opened)
+        close([listener for listener in opened if listener not in held])
         raise
     return opened
 
 
-def close(listeners: list[Listener]) -> None:
+def _take(place: Place, left: list[Listener]) -> Listener | None:
+    """The listener of ``left`` that was opened for the same; it is taken out, so that nobody takes it twice."""
+    for listener in left:
+        if isinstance(place, Target):
+            found = listener.wanted == place
+        else:
+            # A file that was removed or replaced leads nobody to our socket any more.
+            found = listener.wanted is not None and places.same(listener.wanted, place)
+            found = found and _is_ours(place.path, listener.inode)
+        if found:
+            left.remove(listener)
+            return listener
+    return None
+
+
+def _refuse_conflicts(place: Place, held: Sequence[Listener]) -> None:
+    for listener in held:
+        if isinstance(place, Target) and listener.wanted is not None and places.same(listener.wanted, place):
+            raise ConfigurationError(
+                f"cannot listen on {place.bind} while this server listens on {listener.bind}",
+                remedy="restart the service to change the address of a port in use",
+            )
+
+
+def _open(place: Place, settings: ServerSettings) -> Listener:
+    return _listen_tcp(place, settings) if isinstance(place, Target) else _listen_unix(place, settings)
+
+
+def adopt(listener: Listener, place: Place, settings: ServerSettings) -> None:
+    """Give a listener that is taken over what new settings say of it; raises nothing."""
+    try:
+        listener.sock.listen(min(settings.backlog, MAX_BACKLOG))
+        if isinstance(place, Target):
+            _set_options(listener.sock, settings)
+        else:
+            _permit(place, current_umask())
+    except OSError as exc:
+        LOG.warning("%s stays as it is: %s", listener.bind, exc.strerror)
+
+
+# Classic BPF, on the header of a TCP segment: load the flags, keep SYN and ACK, and let everything pass (return -1)
+# but a SYN alone (return 0), which asks for a new connection. bpf(4), linux/filter.h.
+NO_SYN = b"".join(
+    struct.pack("=HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),
+        (0x54, 0, 0, 0x12),
+        (0x15, 0, 1, 0x02),
+        (0x06, 0, 0, 0),
+        (0x06, 0, 0, 2**32 - 1),
+    )
+)
+SO_ATTACH_FILTER = 26
+
+
+def plug(listeners: Sequence[Listener]) -> None:
+    """Let nobody in any more, so that the queue can be emptied before it is closed: closing resets what it holds.
+
+    New attempts at TCP listeners are dropped, which a client repeats after a second, when there may be a successor;
+    unix sockets lose their names. A socket that was inherited is left alone: its owner keeps it open.
+    """
+    for listener in listeners:
+        if listener.inherited:
+            continue
+        if listener.bind.path is not None:
+            _remove_own(listener.bind.path, listener.inode)
+            continue
+        code = ctypes.create_string_buffer(NO_SYN, len(NO_SYN))
+        program = struct.pack("@HP", len(NO_SYN) // 8, ctypes.addressof(code))
+        try:
+            listener.sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+        except OSError as exc:
+            LOG.debug("Cannot plug %s: %s", listener.bind, exc.strerror)
+
+
+def close(listeners: Sequence[Listener]) -> None:
     """Close the supervisor's copies, and remove the files of unix sockets that are still ours."""
     for listener in listeners:
-        if listener.bind.path is not None:
+        if listener.bind.path is not None and not listener.inherited:
             _remove_own(listener.bind.path, listener.inode)
         listener.sock.close()
 
@@ -100,82 +176,17 @@ def close(listeners: list[Listener]) -> None:
 # TCP
 
 
-def _resolve(bind: Bind) -> Target:
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (OSError, UnicodeError) as exc:  # UnicodeError: no name by the rules of IDNA
-        reason = getattr(exc, "strerror", None) or exc
-        raise ConfigurationError(
-            f"cannot resolve the bind address {bind}: {reason}",
-            remedy="give an IP address of this host, or 0.0.0.0 or [::] for all of them",
-        ) from None
-    return Target(bind, family, kind, proto, address)
-
-
-def _refuse_duplicates(targets: list[Target | Bind]) -> None:
-    """Two binds for one place: the second would wait for the first, which is ours, to go away."""
-    for number, second in enumerate(targets):
-        for first in targets[:number]:
-            if _same_place(first, second):
-                names = [str(each.bind if isinstance(each, Target) else each) for each in (first, second)]
-                what = f"--bind {names[1]} is given twice"
-                if names[0] != names[1]:
-                    what = f"--bind {names[0]} and --bind {names[1]} stand for the same place"
-                raise ConfigurationError(what, remedy="leave one of them out")
-
-
-def _same_place(first: Target | Bind, second: Target | Bind) -> bool:
-    """Also where one is a single address and the other all addresses of its family: Linux refuses that as well."""
-    if isinstance(first, Target) and isinstance(second, Target):
-        if first.bind.port != second.bind.port or not first.bind.port or first.ip.version != second.ip.version:
-            return False
-        return first.ip == second.ip or first.ip.is_unspecified or second.ip.is_unspecified
-    if isinstance(first, Target) or isinstance(second, Target):
-        return False
-    return _real(first.path or "") == _real(second.path or "")
-
-
-def _real(path: str) -> str:
-    # The last part is not followed: bind() would not either.
-    folder, name = os.path.split(path)
-    return os.path.join(os.path.realpath(folder), name)
-
-
-def _part_families(targets: list[Target]) -> None:
-    """Keep [::] off IPv4 on a port for which there is an IPv4 bind; alone it goes on serving both."""
-    for target in targets:
-        # Of IPv6 binds only the one for all addresses reaches into IPv4; a mapped address cannot be v6only (EINVAL).
-        if target.ip.version != 6 or not target.ip.is_unspecified or not target.bind.port:
-            continue
-        for other in targets:
-            if other.ip.version == 4 and other.bind.port == target.bind.port:
-                target.v6only = True
-                LOG.info("%s serves IPv6 only, since %s is given for IPv4", target.bind, other.bind)
-                break
-
-
-def _listen_tcp(
-    target: Target, settings: ServerSettings, deadline: float, pause: Callable[[float], object]
-) -> Listener:
+def _listen_tcp(target: Target, settings: ServerSettings) -> Listener:
     bind = target.bind
-    waiting = False
-    while True:
-        try:
-            return _open_tcp(target, settings)
-        except OSError as exc:
-            if exc.errno != errno.EADDRINUSE:
-                raise ConfigurationError(f"cannot listen on {bind}: {exc.strerror}", _remedy(bind, exc)) from None
-        if time.monotonic() >= deadline:
-            raise ConfigurationError(
-                f"cannot listen on {bind}: port {bind.port} is taken by another process",
-                remedy=f"stop whoever listens there (ss -ltnp 'sport = :{bind.port}') or choose another --bind",
-            )
-        if not waiting:
-            waiting = True
-            LOG.warning("%s is taken; trying for %.0f s", bind, settings.bind_retry)
-        pause(RETRY_INTERVAL)
+    try:
+        return _open_tcp(target, settings)
+    except OSError as exc:
+        if exc.errno != errno.EADDRINUSE:
+            raise ConfigurationError(f"cannot listen on {bind}: {exc.strerror}", _remedy(bind, exc)) from None
+    raise Taken(
+        f"cannot listen on {bind}: port {bind.port} is taken by another process",
+        remedy=f"stop whoever listens there (ss -ltnp 'sport = :{bind.port}') or choose another --bind",
+    )
 
 
 def _open_tcp(target: Target, settings: ServerSettings) -> Listener:
@@ -186,7 +197,7 @@ def _open_tcp(target: Target, settings: ServerSettings) -> Listener:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(target.address)
         sock.listen(min(settings.backlog, MAX_BACKLOG))
-        return Listener(replace(target.bind, port=sock.getsockname()[1]), sock)
+        return Listener(replace(target.bind, port=sock.getsockname()[1]), sock, target)
     except BaseException:
         sock.close()
         raise
@@ -197,12 +208,6 @@ def _set_options(sock: socket.socket, settings: ServerSettings) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # Without it the second segment of an answer waits 40 ms for the client's delayed ACK.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if settings.tcp_keepidle > MAX_KEEPIDLE:
-        raise ConfigurationError(
-            f"{settings.tcp_keepidle} is more than the kernel takes",
-            remedy=f"give at most {MAX_KEEPIDLE} seconds",
-            option="[heat_api] tcp_keepidle",
-        )
     if settings.tcp_keepidle > 0:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, settings.tcp_keepidle)
@@ -243,9 +248,8 @@ def _unix_refusal(bind: Bind, error: OSError) -> ConfigurationError:
 # Unix sockets
 
 
-def _listen_unix(bind: Bind, settings: ServerSettings) -> Listener:
-    path = bind.path or ""
-    uid, gid = _owner(bind)
+def _listen_unix(place: File, settings: ServerSettings) -> Listener:
+    bind, path = place.bind, place.path
     _clear_the_way(bind, path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # Made with no permission for anybody else, then opened up: there is no moment in which a stranger may connect.
@@ -254,9 +258,7 @@ def _listen_unix(bind: Bind, settings: ServerSettings) -> Listener:
     try:
         sock.bind(path)
         bound = True
-        if uid != -1 or gid != -1:
-            os.chown(path, uid, gid)
-        os.chmod(path, 0o777 & ~umask if bind.mode is None else bind.mode)
+        _permit(place, umask)
         sock.listen(min(settings.backlog, MAX_BACKLOG))
         made = os.lstat(path)
     except OSError as exc:
@@ -266,7 +268,28 @@ def _listen_unix(bind: Bind, settings: ServerSettings) -> Listener:
         raise _unix_refusal(bind, exc) from None
     finally:
         os.umask(umask)
-    return Listener(bind, sock, (made.st_dev, made.st_ino))
+    return Listener(bind, sock, place, (made.st_dev, made.st_ino))
+
+
+def current_umask() -> int:
+    """The umask of the process; there is no way to read it but to set it."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
+def _permit(place: File, umask: int) -> None:
+    if place.uid != -1 or place.gid != -1:
+        os.chown(place.path, place.uid, place.gid)
+    os.chmod(place.path, 0o777 & ~umask if place.bind.mode is None else place.bind.mode)
+
+
+def _is_ours(path: str, inode: tuple[int, int] | None) -> bool:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == inode
 
 
 def _clear_the_way(bind: Bind, path: str) -> None:
@@ -307,27 +330,6 @@ def _clear_the_way(bind: Bind, path: str) -> None:
     LOG.info("Removed the stale socket %s", path)
 
 
-def _owner(bind: Bind) -> tuple[int, int]:
-    """(uid, gid), -1 for "leave"."""
-    user, _, group = (bind.owner or "").partition(":")
-    try:
-        uid = -1 if not user else _number(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
-        gid = -1 if not group else _number(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
-    except (KeyError, ValueError):
-        raise ConfigurationError(
-            f"cannot listen on {bind}: owner {bind.owner} does not exist here",
-            remedy="give owner=USER, USER:GROUP or :GROUP with names or numbers of this host",
-        ) from None
-    return uid, gid
-
-
-def _number(text: str) -> int:
-    number = int(text)
-    if number > MAX_ID:
-        raise ValueError(text)
-    return number
-
-
 def _remove_own(path: str, inode: tuple[int, int] | None) -> None:
     """Remove the file unless a successor has already put its own there; inode None: it was made a moment ago."""
     try:
@@ -338,34 +340,3 @@ def _remove_own(path: str, inode: tuple[int, int] | None) -> None:
         return
     except OSError as exc:
         LOG.warning("Cannot remove the socket %s: %s", path, exc.strerror)
-
-
-# TLS
-
-
-def tls_context(tls: TLS) -> ssl.SSLContext:
-    """
-    :raises ConfigurationError: a file is missing, unreadable, encrypted, or does not fit the other
-    """
-    for option, file in (("cert_file", tls.cert_file), ("key_file", tls.key_file)):
-        try:
-            with open(file, "rb"):
-                pass
-        except OSError as exc:
-            raise ConfigurationError(f"cannot read the {option}: {exc.strerror}", file=file, option=option) from None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-
-    def no_passphrase() -> str:
-        # OpenSSL would ask on the terminal, and a service would wait there for ever.
-        raise ConfigurationError("the key_file is encrypted", remedy="store it unencrypted", file=tls.key_file)
-
-    try:
-        context.load_cert_chain(tls.cert_file, tls.key_file, password=no_passphrase)
-    except ssl.SSLError as exc:
-        raise ConfigurationError(
-            f"the key_file does not fit the cert_file {tls.cert_file}, or one of them is not PEM ({exc.reason})",
-            file=tls.key_file,
-            option="key_file",
-        ) from None
-    return context

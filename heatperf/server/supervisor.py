@@ -1,371 +1,555 @@
-"""The supervisor: forks workers of the loaded application, replaces the dead, drains and stops them.
+"""The supervisor: starts generations, replaces one by the next, watches, and stops them.
 
-Comes in: ServerSettings and an Application built by the caller. Goes out: an exit code. Raises ConfigurationError while
-nothing has been forked yet. Runs in the process the operator started, on its main thread; it never creates a loop, a
-connection or a thread, because its workers would inherit halves of them.
+Comes in: the name of a factory, signals, requests on the control socket. Goes out: an exit code. Runs in the process
+the operator started, on its main thread. It imports nothing of what it serves, and reads no configuration: each
+generation does that in a process of its own (see generation.py and zygote.py), so nothing that is wrong with a
+configuration, or with a package that it names, can harm this process.
 
-Signals only write a byte into a socket (see signals). One loop starts what is due, computes the next deadline, polls,
-and deals with what came:
+One loop does what is due, computes the next deadline, polls, and deals with what came:
 
-    TERM  stop accepting, let workers answer what they have begun, kill those still alive after drain_timeout
-    INT   stop now
-    CHLD  reap, and plan a replacement
-    HUP   noted; reloading comes with a later version
-    USR2  the handler that the caller has installed (the guru meditation report) runs because poll wakes for it, here
-          and in workers; without a handler it is ignored in all of them
+    TERM, QUIT  nobody new gets in; workers answer what the kernel has accepted; killed after drain_timeout
+    INT         stop now
+    HUP         reload: a new generation; it replaces this one when it can serve, and is dropped when it cannot
+    TTIN, TTOU  one worker more or less, until the next reload
+    USR1        nothing
+    USR2        every worker writes a report, if the application has set one up
+    CHLD        reap
 
-TERM and INT count from the first line of serve: what waits for a taken address ends for them too.
-
-Threads that the caller has started (oslo.reports' file watcher is one) stay in this process, since fork copies the
-calling thread alone; workers do not have them. Signals may reach such a thread instead of the main one, which changes
-nothing: the byte arrives all the same. A lock that it holds at the moment of the fork stays locked in the worker; one
-that cannot get ready for it is killed at boot_deadline and replaced.
+Reload, step by step: the zygote of the new generation loads; the supervisor opens what addresses are new; the workers
+boot; when all are ready the gate opens and they accept beside the old ones, from the same sockets; then the old ones
+drain. Until the gate opens, whatever fails leaves the old generation as it was.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import logging
 import os
 import select
 import signal
-import ssl
-import sys
+import subprocess
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
-from heatperf import loops
-from heatperf.server import sockets, worker
-from heatperf.server.application import Application
+from heatperf.errors import ConfigurationError
+from heatperf.server import activation, limits, sockets
+from heatperf.server import worker_protocol as protocol
 from heatperf.server.backoff import Backoff
-from heatperf.server.notify import notify
-from heatperf.server.settings import ServerSettings
-from heatperf.server.signals import HANDLED, Signals, Stopped
-from heatperf.server.sizing import counted
+from heatperf.server.control import ControlServer, Request
+from heatperf.server.generation import Common, Failure, Generation, Phase
+from heatperf.server.notify import Notifier
+from heatperf.server.relay import Relay, write_stderr
+from heatperf.server.scoreboard import Scoreboard
+from heatperf.server.side import Side, Specification
+from heatperf.server.signals import Signals
+from heatperf.server.sizing import MAXIMUM, counted
+from heatperf.server.slot import Clock, Stage
+from heatperf.server.tally import status_of
 
 LOG = logging.getLogger("heatperf.server")
 
 # How long workers may take to leave after INT before they are killed.
 QUICK_STOP = 2.0
-EXIT_OK, EXIT_NO_WORKER = 0, 1
+# How often heartbeats are looked at, in seconds.
+LOOK = 1.0
+# Between two attempts at an address that another process has.
+RETRY_INTERVAL = 0.25
+# Generations alive at the same time: one serves, one starts, the others drain. Another reload waits for its turn.
+MAX_GENERATIONS = 4
+# How long the new workers get to accept once the gate is open, before the old ones are told to drain all the same.
+HANDOVER = 5.0
+# How long a zygote may take to leave.
+FAREWELL = 3.0
+EXIT_OK, EXIT_FAILED, EXIT_CONFIGURATION = 0, 1, 2
 # What a shell expects of a program that Ctrl-C has ended before it did anything.
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
-def serve(settings: ServerSettings, application: Application) -> int:
+def serve(
+    entry: str,
+    arguments: dict[str, Any],
+    control: Path | None = None,
+    insist: bool = False,
+    sides: Sequence[Specification] = (),
+) -> int:
     """Serve until told to stop.
 
-    :returns: 0 after TERM or INT, 1 when no worker could start, 130 when INT ended the wait for a taken address
-    :raises ConfigurationError: TLS files, addresses or the loop cannot be used
+    :param entry: "module:function" of an application.Factory, imported by each generation
+    :param arguments: for the factory; JSON
+    :param control: path of the control socket; None for none
+    :param insist: refuse to start where the control socket cannot be made, instead of going on without
+    :param sides: processes that the application needs beside its workers; they outlive reloads
+    :returns: 0 after TERM, 1 when no worker could start, 2 for a configuration that cannot be used, 130 when INT came
+        before there was a worker; what the factory's SystemExit says
+    :raises ConfigurationError: the sockets that came with the process, or the control socket, cannot be used
     """
-    loops.check(settings.loop)
     with Signals() as signals:
-        ssl_context = sockets.tls_context(settings.tls) if settings.tls is not None else None
+        inherited = sockets.inherit(activation.inherited(os.environ))
+        notifier = Notifier()
+        supervisor = Supervisor(entry, arguments, inherited, signals, notifier, control, sides)
+        relay = Relay(supervisor.log)
+        root = logging.getLogger()
+        root.addHandler(relay)
+        root.setLevel(logging.DEBUG)
         try:
-            listeners = sockets.listen(settings, signals.pause)
-        except Stopped as stopped:
-            LOG.info("Stopping %s (%s) before it could start", settings.title, stopped.signum.name)
-            return EXIT_INTERRUPTED if stopped.signum is signal.SIGINT else EXIT_OK
-        supervisor = Supervisor(settings, application, listeners, ssl_context, signals)
-        try:
-            loops.preload(settings.loop)
+            before, now = limits.raise_nofile()
+            LOG.debug("Limit of open files: %d, was %d", now, before)
+            if insist:
+                supervisor.open_control()
             return supervisor.run()
         finally:
-            supervisor.close_listeners()
-
-
-@dataclass
-class Slot:
-    """The place of one worker; the number stays when the process changes."""
-
-    number: int
-    pid: int = 0  # 0: nobody here
-    born: float = 0.0
-    ready: bool = False
-    overdue: bool = False  # killed for not getting ready; only waited for
-    report_fd: int = -1
-    report: bytes = b""
-    due: float | None = 0.0  # when to fork the next worker; None: not planned
-    boot_failed: bool = False
-    backoff: Backoff = field(default_factory=Backoff)
+            root.removeHandler(relay)
 
 
 class Supervisor:
-    """The slots and what happens to them.
-
-    :param listeners: open; closed by close_listeners, which run calls when it begins to stop
-    :param ssl_context: for every connection, None for plain HTTP
-    :param signals: entered, and left by the caller after run
-    """
+    """The generations and what happens to them."""
 
     def __init__(
         self,
-        settings: ServerSettings,
-        application: Application,
-        listeners: list[sockets.Listener],
-        ssl_context: ssl.SSLContext | None,
+        entry: str,
+        arguments: dict[str, Any],
+        inherited: list[sockets.Listener],
         signals: Signals,
+        notifier: Notifier,
+        control: Path | None = None,
+        sides: Sequence[Specification] = (),
     ) -> None:
-        self.settings = settings
-        self.application = application
-        self.slots = [Slot(number) for number in range(max(1, settings.workers))]
-        self._listeners = listeners
-        self._ssl_context = ssl_context
-        self._announced = False  # a worker has been ready
-        self._stopping = False
-        self._kill_at: float | None = None
-        self._reasons: set[str] = set()
-        self._exit_code = EXIT_OK
-        self._lifeline: tuple[int, int] = (-1, -1)
+        self.current: Generation | None = None
+        self.candidate: Generation | None = None
+        self.generations: list[Generation] = []  # all that have a process, the two above included
+        self.listeners: list[sockets.Listener] = list(inherited)
+        self.announced = False  # a worker has served
+        self.stopping = False
+        self.clock = Clock(2 * LOOK)
+        self.born = self.clock()
+        self.sides = [Side(specification, self.clock) for specification in sides]
+        self.reloads_done = self.reloads_refused = 0
+        self.last_reload: tuple[float, bool, str] | None = None  # when, whether it was done, why not
+        self._entry = entry
+        self._arguments = arguments
+        self._inherited = inherited
         self._signals = signals
+        self._notifier = notifier
+        self._control_path = control
+        self._control: ControlServer | None = None
+        self._exit_code = EXIT_OK
+        self._number = 0
+        self._reload_wanted = True  # the first generation is one, too
+        self._reload_at = 0.0
+        self._waiting: list[Request] = []  # for the reload that has not begun
+        self._clients: list[Request] = []  # for the one under way
+        self._listen_by: float | None = None
+        self._retry_at = 0.0
+        self._predecessor: Generation | None = None  # serves until the current one does
+        self._handover_by = 0.0
+        self._rebirth = Backoff()
+        self._departing: list[tuple[subprocess.Popen[bytes], float]] = []  # zygotes, and when to kill them
+        self._look_at = 0.0
+        self._watchdog_at = 0.0
+        self._lifeline = os.pipe()
+        board = Scoreboard.create((MAX_GENERATIONS + 1) * MAXIMUM)
+        self.common = Common(self._lifeline[0], board, list(range((MAX_GENERATIONS + 1) * MAXIMUM))[::-1], self.clock)
+
+    def open_control(self) -> None:
+        """
+        :raises ConfigurationError: the control socket cannot be made
+        """
+        if self._control_path is not None and self._control is None:
+            self._control = ControlServer.open(self._control_path)
 
     def run(self) -> int:
-        """Fork the workers and keep them until told to stop; no worker is left when it returns or raises.
+        """Start a generation and keep the service up until told to stop; no process is left when it returns or raises.
 
         :returns: exit code, see serve
         """
-        self._lifeline = os.pipe()
-        # What exists now is shared with the workers: keep the collector from touching, and so copying, its pages.
-        gc.collect()
-        gc.freeze()
         try:
-            self._loop()
+            while True:
+                self._settle()
+                if self.stopping and not self.generations and all(side.ended for side in self.sides):
+                    return self._exit_code
+                self._wait()
         finally:
-            self._kill_all()
-            for end in self._lifeline:
-                os.close(end)
-        return self._exit_code
+            self._leave()
 
-    def _loop(self) -> None:
-        while True:
-            self._start_due()
-            if self._stopping and not any(slot.pid for slot in self.slots):
-                return
-            for signum in self._wait():
-                self._on_signal(signum)
-            self._read_reports()
-            self._reap()
-            self._enforce_deadlines()
+    def _leave(self) -> None:
+        sockets.close(self.listeners)
+        for generation in self.generations:
+            self._departing.append((generation.dismiss(), 0.0))
+        for side in self.sides:
+            side.kill()
+        for process, _kill_at in self._departing:
+            try:
+                process.wait(FAREWELL)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for end in self._lifeline:
+            os.close(end)
+        if self._control is not None:
+            self._control.close()
+        self._notifier.close()
+
+    def log(self, record: dict[str, Any]) -> bool:
+        """Write a log record the way the generation that serves is configured; whether that was possible."""
+        for generation in (self.current, self.candidate, *self.generations):
+            if generation is not None and generation.log(record):
+                return True
+        return False
+
+    @property
+    def _parts(self) -> list[Generation | Side]:
+        return [*self.generations, *self.sides]
 
     # Waiting
 
-    def _wait(self) -> set[int]:
-        """Sleep until a signal, a report or the next deadline. Returns the signals that arrived."""
+    def _wait(self) -> None:
+        """Sleep until something comes or the next deadline, and deal with what came."""
         poll = select.poll()
         poll.register(self._signals.fileno(), select.POLLIN)
-        for slot in self.slots:
-            if slot.report_fd >= 0:
-                poll.register(slot.report_fd, select.POLLIN)
-        deadline = self._next_deadline()
+        for fd in self._control.descriptors() if self._control is not None else ():
+            poll.register(fd, select.POLLIN)
+        for part in self._parts:
+            for fd in part.descriptors():
+                poll.register(fd, select.POLLIN)
+        deadline = min(self._deadlines())
         # Rounded up, or the loop would spin through the last millisecond.
-        timeout = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
-        poll.poll(timeout)
-        return self._signals.read()
+        ready = [fd for fd, _events in poll.poll(max(0, int((deadline - self.clock()) * 1000) + 1))]
+        for signum in self._signals.read():
+            self._on_signal(signum)
+        for fd in ready:
+            any(part.on_readable(fd) for part in self._parts)
+        if self._control is not None:
+            for request in self._control.ready(ready):
+                self._on_request(request)
 
-    def _next_deadline(self) -> float | None:
-        moments = [slot.due for slot in self.slots if slot.due is not None and not self._stopping]
-        moments += [self._boot_deadline(slot) for slot in self.slots if self._boots(slot)]
-        if self._kill_at is not None:
-            moments.append(self._kill_at)
-        return min(moments, default=None)
+    def _deadlines(self) -> Iterator[float]:
+        yield self._look_at
+        if self._watchdog_at:
+            yield self._watchdog_at
+        if self._listen_by is not None:
+            yield self._retry_at
+        if self._reload_wanted and self._may_begin:
+            yield self._reload_at
+        if self._predecessor is not None:
+            yield self._handover_by
+        if self._control is not None and (moment := self._control.deadline()) is not None:
+            yield self.clock() + moment - time.monotonic()
+        for part in self._parts:
+            yield from part.deadlines()
 
-    @staticmethod
-    def _boots(slot: Slot) -> bool:
-        return bool(slot.pid) and not slot.ready and not slot.overdue
+    # What follows from the state of things
 
-    def _boot_deadline(self, slot: Slot) -> float:
-        return slot.born + self.settings.boot_deadline
+    def _settle(self) -> None:
+        now = self.clock()
+        for generation in self.generations:
+            generation.tick(now)
+            if now >= self._look_at:
+                generation.look_at_heartbeats(now)
+        if now >= self._look_at:
+            self._look_at = now + LOOK
+        self._settle_sides(now)
+        if not self.stopping:
+            self._settle_candidate(now)
+            self._settle_current(now)
+        self._clear_away(now)
+        self._tell_service_manager(now)
 
-    def _enforce_deadlines(self) -> None:
-        now = time.monotonic()
-        for slot in self.slots:
-            if self._boots(slot) and now >= self._boot_deadline(slot):
-                slot.overdue = True
-                self._kill(slot, signal.SIGKILL)
-        if self._kill_at is not None and now >= self._kill_at:
-            self._kill_at = None
-            for slot in self.slots:
-                if slot.pid:
-                    LOG.warning("Worker %d (pid %d) is still busy and is killed", slot.number, slot.pid)
-                    self._kill(slot, signal.SIGKILL)
+    def _settle_sides(self, now: float) -> None:
+        for side in self.sides:
+            side.tick(now)
+            if self.stopping and not self.generations:
+                side.stop(now)  # the last worker is gone, so nobody needs it any more
+            elif side.failure is not None and not self.stopping:
+                self._give_up(side.failure)
 
-    # Signals
+    def _settle_candidate(self, now: float) -> None:
+        candidate = self.candidate
+        if candidate is None:
+            if self._reload_wanted and now >= self._reload_at and self._may_begin:
+                self._begin()
+        elif candidate.failure is not None:
+            self._drop(candidate, candidate.failure)
+        elif candidate.phase is Phase.LOADED:
+            self._open_listeners(candidate, now)
+        elif candidate.acceptable and (self.current is not None or all(side.ready for side in self.sides)):
+            self._commit(candidate, now)
+
+    def _settle_current(self, now: float) -> None:
+        current = self.current
+        if current is None:
+            return
+        serving = current.count(Stage.SERVING)
+        if serving and not self.announced:
+            self.announced = True
+            for listener in self.listeners:
+                LOG.info("Starting %s on %s", self.title, listener.bind)
+            try:
+                self.open_control()
+            except ConfigurationError as error:  # nobody has asked for it
+                LOG.warning("heatperf reload, stop and status cannot reach this server: %s", error)
+        if self._predecessor is not None:
+            if serving >= current.workers or (serving and now >= self._handover_by):
+                self._hand_over(self._predecessor, current)
+            elif now >= self._handover_by:
+                self._fall_back(self._predecessor, current)
+        if current.zygote_gone and not self._reload_wanted and self.candidate is None:
+            delay = self._rebirth.delay(now - self._reload_at)
+            LOG.error("Workers cannot be replaced without it; loading a new generation %s",
+                      f"in {delay:.1f} s" if delay else "now")  # fmt: skip
+            self._reload_wanted, self._reload_at = True, now + delay
+
+    def _clear_away(self, now: float) -> None:
+        for generation in [each for each in self.generations if each.phase is Phase.ENDED]:
+            if generation is self.candidate:
+                continue  # failed; _drop has yet to say so
+            self.generations.remove(generation)
+            self._departing.append((generation.dismiss(), now + FAREWELL))
+        self._departing = [(process, kill_at) for process, kill_at in self._departing if process.poll() is None]
+        for process, kill_at in self._departing:
+            if now >= kill_at:
+                process.kill()
+        if os.getpid() == 1:
+            self._reap_strangers()
+
+    def _reap_strangers(self) -> None:
+        """As process 1 of a container, be the parent of whatever has lost its own."""
+        ours = {process.pid for process, _kill_at in self._departing} | {part.pid for part in self._parts}
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None or found.si_pid in ours:  # ours are waited for where they belong; then look again
+                return
+            os.waitpid(found.si_pid, 0)
+
+    @property
+    def title(self) -> str:
+        """What is served, for the log."""
+        return self.current.settings.title if self.current is not None else "heatperf"
+
+    # Generations
+
+    @property
+    def _may_begin(self) -> bool:
+        """Whether there is room for another generation, and the latest has taken over completely."""
+        return self.candidate is None and self._predecessor is None and len(self.generations) < MAX_GENERATIONS
+
+    def _begin(self) -> None:
+        """Start to load."""
+        self._reload_wanted = False
+        self._reload_at = self.clock()
+        self._clients, self._waiting = self._waiting, []
+        self._number += 1
+        first = self.current is None
+        arguments = {
+            **self._arguments,
+            "first": first,
+            "inherited": [str(listener.bind) for listener in self._inherited],
+        }
+        if not first:
+            LOG.info("Reloading: loading generation %d", self._number)
+            self._notifier.reloading()
+        # At the start one worker is enough to serve, and a slot that fails is tried again beside it. A reload has
+        # something to lose, and must be as good as what it replaces.
+        needed = 1 if first else None
+        try:
+            self.candidate = Generation(self._number, self._entry, arguments, self.common, needed)
+        except OSError as error:
+            self._refuse(Failure(f"ERROR: cannot start a process: {error.strerror}", EXIT_FAILED))
+        else:
+            self.generations.append(self.candidate)
+
+    def _open_listeners(self, candidate: Generation, now: float) -> None:
+        if now < self._retry_at:
+            return
+        if self._listen_by is None:
+            # A predecessor may be about to leave the address: another server at a start, at a reload one of our own
+            # generations that drains.
+            patient = self.current is None or len(self.generations) > 2
+            self._listen_by = now + (candidate.settings.bind_retry if patient else 0.0)
+        try:
+            listeners = self._inherited or sockets.listen(candidate.settings, self.listeners, candidate.places)
+        except ConfigurationError as error:
+            if isinstance(error, sockets.Taken) and now < self._listen_by:
+                if not self._retry_at:
+                    LOG.warning("%s; trying for %.0f s", error.message, candidate.settings.bind_retry)
+                self._retry_at = now + RETRY_INTERVAL
+                return
+            candidate.refuse(error.message, error.remedy, error.option)
+        except OSError as error:  # no descriptor to be had
+            candidate.refuse(f"cannot listen: {error.strerror}", None, None)
+        else:
+            candidate.start(listeners)
+        self._listen_by, self._retry_at = None, 0.0
+
+    def _drop(self, candidate: Generation, failure: Failure) -> None:
+        """It cannot serve; what serves goes on."""
+        self.candidate = None
+        self._listen_by, self._retry_at = None, 0.0
+        sockets.close([listener for listener in candidate.listeners if listener not in self.listeners])
+        self._refuse(failure)
+
+    def _refuse(self, failure: Failure) -> None:
+        if self.current is None:
+            self._give_up(failure)
+            return
+        self.reloads_refused += 1
+        reason = failure.text.strip() or "see the log"
+        self.last_reload = (self.clock(), False, reason)
+        LOG.error("Reload refused, generation %d serves on: %s", self.current.number, reason)
+        for client in self._clients:
+            client.reply(False, reason, generation=self.current.number)
+        self._clients = []
+        self._notifier.reloaded(self.summary())
+
+    def _give_up(self, failure: Failure) -> None:
+        """There is nothing that could serve."""
+        if failure.text:
+            write_stderr(failure.text.rstrip())
+        self._stop(signal.SIGTERM, 0.0)
+        self._exit_code = failure.exit_code
+
+    def _commit(self, candidate: Generation, now: float) -> None:
+        """All is ready: from here on the new generation serves."""
+        self._predecessor, self.current, self.candidate = self.current, candidate, None
+        self._handover_by = now + HANDOVER
+        if not self._inherited:
+            for listener, place in zip(candidate.listeners, candidate.places, strict=True):
+                if listener in self.listeners:
+                    sockets.adopt(listener, place, candidate.settings)
+        if self._predecessor is None:
+            self.listeners = list(candidate.listeners)
+        candidate.open_gate()
+
+    def _hand_over(self, predecessor: Generation, current: Generation) -> None:
+        """The new one serves; let the old one finish."""
+        self._predecessor = None
+        leftover = [listener for listener in self.listeners if listener not in current.listeners]
+        sockets.plug(leftover)
+        self.listeners = list(current.listeners)
+        # Where nobody else accepts any more, they must: see worker.ACCEPT_GRACE.
+        how = protocol.DRAIN if leftover else protocol.HAND_OVER
+        predecessor.retire(how, current.settings.drain_timeout)
+        sockets.close(leftover)
+        self.reloads_done += 1
+        self.last_reload = (self.clock(), True, "")
+        text = f"generation {current.number} serves with {counted(current.workers)}"
+        LOG.info("Reloaded: %s", text)
+        for client in self._clients:
+            client.reply(True, text, generation=current.number)
+        self._clients = []
+        self._notifier.reloaded(self.summary())
+
+    def _fall_back(self, predecessor: Generation, current: Generation) -> None:
+        """All were ready, and none serves: what still serves goes on."""
+        self._predecessor, self.current = None, predecessor
+        reasons = sorted({slot.reason for slot in current.slots if slot.reason})
+        current.kill()
+        sockets.close([listener for listener in current.listeners if listener not in self.listeners])
+        reason = "; ".join(reasons) or f"nobody accepted a connection within {HANDOVER:g} s"
+        self._refuse(Failure(f"ERROR: its workers were ready and do not serve: {reason}", EXIT_FAILED))
+
+    # Signals and requests
 
     def _on_signal(self, signum: int) -> None:
-        if signum == signal.SIGTERM:
-            self._stop(signal.SIGTERM, self.settings.drain_timeout)
+        if signum in (signal.SIGTERM, signal.SIGQUIT):
+            self._stop(protocol.DRAIN, self._drain_timeout)
         elif signum == signal.SIGINT:
-            self._stop(signal.SIGINT, QUICK_STOP)
+            self._stop(protocol.QUIT, QUICK_STOP)
+        elif signum == signal.SIGHUP:
+            self._reload(None)
+        elif signum in (signal.SIGTTIN, signal.SIGTTOU):
+            self._resize(1 if signum == signal.SIGTTIN else -1)
+        elif signum == signal.SIGUSR2 and self.current is not None:
+            self.current.signal_workers(protocol.WRITE_REPORT)
+
+    @property
+    def _drain_timeout(self) -> float:
+        return self.current.settings.drain_timeout if self.current is not None else 0.0
+
+    def _on_request(self, request: Request) -> None:
+        if request.command == "status":
+            request.reply(True, status=status_of(self))
+        elif request.command == "stop":
+            request.hold("stopping")
+            self._stop(protocol.DRAIN, self._drain_timeout)
+        elif self.stopping:
+            request.reply(False, "the server is stopping")
+        else:
+            self._reload(request)
+
+    def _reload(self, request: Request | None) -> None:
+        """Reload as soon as nothing else is being loaded: what is under way may have read the files already."""
+        if self.stopping or (self.current is None and request is None and self.candidate is None):
+            return
+        self._reload_wanted, self._reload_at = True, 0.0
+        if request is not None:
+            self._waiting.append(request)
+
+    def _resize(self, difference: int) -> None:
+        current = self.current
+        if current is None or self.stopping:
+            return
+        wanted = min(MAXIMUM, max(1, current.workers + difference))
+        LOG.info("%s instead of %d, until the next reload", counted(wanted), current.workers)
+        current.resize(wanted)
 
     def _stop(self, signum: signal.Signals, patience: float) -> None:
         """Begin to stop, or, with INT during a drain, stop faster."""
-        if self._stopping and signum is signal.SIGTERM:
+        if self.stopping and signum is not protocol.QUIT:
             return
-        if not self._stopping:
-            LOG.info("Stopping %s (%s)", self.settings.title, signum.name)
-            notify("STOPPING=1")
-        self._stopping = True
-        # Before the workers close theirs: from here on the kernel refuses new connections as soon as they have.
-        self.close_listeners()
-        self._kill_at = time.monotonic() + patience
-        for slot in self.slots:
-            slot.due = None
-            if slot.pid:
-                self._kill(slot, signum)
+        if not self.stopping:
+            self.stopping = True
+            self._begin_to_stop(signum)
+        for generation in self.generations:
+            if generation.phase not in (Phase.RETIRING, Phase.ENDED) or signum is protocol.QUIT:
+                generation.retire(signum, patience)
 
-    def close_listeners(self) -> None:
-        """Close this process's copies of the listeners and remove unix socket files; later calls do nothing."""
-        listeners, self._listeners = self._listeners, []
-        sockets.close(listeners)
+    def _begin_to_stop(self, signum: signal.Signals) -> None:
+        if self.current is not None:
+            LOG.info("Stopping %s (%s)", self.title, signum.name)
+        elif self.candidate is not None:
+            LOG.info("Stopping (%s) before it could start", signum.name)
+            self._exit_code = EXIT_INTERRUPTED if signum is protocol.QUIT else EXIT_OK
+        self._notifier.stopping("Stopping")
+        for client in self._clients + self._waiting:
+            client.reply(False, "the server is stopping")
+        self._clients = self._waiting = []
+        self._reload_wanted = False
+        if self._predecessor is not None and self.current is not None:  # what either of them serves from
+            self.listeners += [listener for listener in self.current.listeners if listener not in self.listeners]
+        self._predecessor = self._listen_by = None
+        # Before the workers empty the queue: nobody may come in behind them.
+        sockets.plug(self.listeners)
+        candidate, self.candidate = self.candidate, None
+        if candidate is not None:
+            candidate.kill()
+            sockets.close([listener for listener in candidate.listeners if listener not in self.listeners])
+        sockets.close(self.listeners)
+        self.listeners = []
 
-    # Workers
+    # Telling
 
-    def _start_due(self) -> None:
-        now = time.monotonic()
-        for slot in self.slots:
-            if slot.due is not None and slot.due <= now and not slot.pid:
-                self._fork(slot)
+    def summary(self) -> str:
+        """One line on how things are, for systemctl status."""
+        current = self.current
+        if current is None:
+            return "Starting"
+        serving, workers = current.count(Stage.SERVING), current.workers
+        text = f"Serving with {counted(workers)}"
+        if serving < workers:
+            text = f"Degraded: {serving} of {counted(workers)} serving"
+        if self.last_reload is not None and not self.last_reload[1]:
+            text += f"; reload refused: {self.last_reload[2].splitlines()[-1]}"
+        return text
 
-    def _fork(self, slot: Slot) -> None:
-        read_end, write_end = os.pipe()
-        os.set_blocking(read_end, False)
-        # Until the child has its own handlers, a signal must wait: ours would write into the supervisor's pipe.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
-        try:
-            pid = os.fork()
-            if pid == 0:
-                self._become_worker(slot, write_end, read_end)
-        except OSError as exc:
-            delay = slot.backoff.delay(0.0)
-            LOG.error("Cannot fork worker %d: %s; trying again in %.0f s", slot.number, exc.strerror, delay or 1.0)
-            slot.due = time.monotonic() + (delay or 1.0)
-            os.close(read_end)
-            os.close(write_end)
-            return
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        os.close(write_end)
-        slot.pid, slot.born, slot.due = pid, time.monotonic(), None
-        slot.ready, slot.overdue, slot.report_fd, slot.report = False, False, read_end, b""
-        LOG.debug("Worker %d is pid %d", slot.number, pid)
-
-    def _become_worker(self, slot: Slot, report_fd: int, read_end: int) -> None:
-        """In the child; never returns."""
-        code = worker.EXIT_CRASHED
-        try:
-            self._signals.forget()
-            # A copy of the lifeline's writing end would keep siblings from seeing the supervisor die.
-            os.close(self._lifeline[1])
-            for fd in [read_end] + [other.report_fd for other in self.slots if other.report_fd >= 0]:
-                os.close(fd)
-            code = worker.main(
-                slot.number, self.settings, self.application, self._listeners, self._ssl_context,
-                report_fd, self._lifeline[0],
-            )  # fmt: skip
-        except BaseException:
-            LOG.exception("Worker %d crashed", slot.number)
-        finally:
-            worker.leave(code)
-
-    def _read_reports(self) -> None:
-        for slot in self.slots:
-            if slot.report_fd >= 0:
-                self._read_report(slot)
-
-    def _read_report(self, slot: Slot) -> None:
-        """Take what the worker has said so far, without waiting for more."""
-        try:
-            while data := os.read(slot.report_fd, worker.MAX_REPORT):
-                slot.report += data
-        except BlockingIOError:
-            return
-        finally:
-            if slot.report == worker.READY and not slot.ready:
-                self._on_ready(slot)
-        self._close_report(slot)
-
-    @staticmethod
-    def _close_report(slot: Slot) -> None:
-        if slot.report_fd >= 0:
-            os.close(slot.report_fd)
-            slot.report_fd = -1
-
-    def _on_ready(self, slot: Slot) -> None:
-        slot.ready = True
-        if self._announced or self._stopping:
-            return
-        self._announced = True
-        for listener in self._listeners:
-            LOG.info("Starting %s on %s", self.settings.title, listener.bind)
-        notify(f"READY=1\nSTATUS=Serving with {counted(len(self.slots))}")
-        now = time.monotonic()
-        for other in self.slots:
-            if other.boot_failed:
-                other.boot_failed = False
-                other.due = now + other.backoff.delay(0.0)
-
-    def _reap(self) -> None:
-        # By pid, never waitpid(-1): the application may have child processes of its own.
-        for slot in self.slots:
-            if not slot.pid:
-                continue
-            try:
-                pid, status = os.waitpid(slot.pid, os.WNOHANG)
-            except ChildProcessError:
-                pid, status = slot.pid, 0
-            if pid:
-                if slot.report_fd >= 0:
-                    self._read_report(slot)
-                    self._close_report(slot)
-                self._on_death(slot, os.waitstatus_to_exitcode(status))
-
-    def _on_death(self, slot: Slot, code: int) -> None:
-        """Plan the replacement. ``code`` is negative for a signal."""
-        pid, slot.pid = slot.pid, 0
-        if self._stopping:
-            return
-        if not slot.ready:
-            self._on_failed_boot(slot, pid, code)
-            if not self._announced:
-                return
-        delay = slot.backoff.delay(time.monotonic() - slot.born)
-        slot.due = time.monotonic() + delay
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"left with exit code {code}"
-        LOG.error("Worker %d (pid %d) %s; its replacement starts %s", slot.number, pid, how,
-                  f"in {delay:.0f} s" if delay else "now")  # fmt: skip
-
-    def _on_failed_boot(self, slot: Slot, pid: int, code: int) -> None:
-        """Say why, once per reason. Before any worker has been ready, failing everywhere means giving up."""
-        text = slot.report[1:].decode("utf-8", "replace") if slot.report[:1] == worker.FAILED else ""
-        reason, _, trace = text.partition("\n")
-        if not reason and slot.overdue:
-            reason = f"it was not ready within {self.settings.boot_deadline:g} s"
-        reason = reason or f"it ended with {'signal' if code < 0 else 'exit code'} {abs(code)} before it was ready"
-        if reason not in self._reasons:
-            self._reasons.add(reason)
-            LOG.error("Worker %d (pid %d) cannot start: %s\n%s", slot.number, pid, reason, trace.strip())
-        if not self._announced:
-            slot.boot_failed = True
-            self._give_up_if_none_left()
-
-    def _give_up_if_none_left(self) -> None:
-        if not all(slot.boot_failed for slot in self.slots) or any(slot.pid for slot in self.slots):
-            return
-        self._exit_code = EXIT_NO_WORKER
-        self._stopping = True
-        reasons = "; ".join(sorted(self._reasons))
-        print(f"ERROR: no worker could start: {reasons}", file=sys.stderr, flush=True)
-
-    def _kill(self, slot: Slot, signum: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(slot.pid, signum)
-
-    def _kill_all(self) -> None:
-        """Leave no worker behind, also when the supervisor itself fails."""
-        for slot in self.slots:
-            if slot.pid:
-                self._kill(slot, signal.SIGKILL)
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(slot.pid, 0)
-                slot.pid = 0
+    def _tell_service_manager(self, now: float) -> None:
+        if self.announced and not self.stopping and self.candidate is None and self._predecessor is None:
+            self._notifier.ready(self.summary())
+            self._notifier.status(self.summary())
+        interval = self._notifier.watchdog_interval
+        if interval is not None and now >= self._watchdog_at:
+            self._watchdog_at = now + interval
+            self._notifier.watchdog()

@@ -9,14 +9,12 @@ import re
 import signal
 import socket
 import subprocess
-import sys
-import time
 
 import pytest
+from conftest import BIN, descriptors, heatperf, session, wait_for, workers_of, zygotes_of
 
 from heatperf.config.paths import packaged_file
 
-BIN = pathlib.Path(sys.executable).parent
 TIMEOUT = 20.0
 #: The fake transport needs no broker, and nobody answers on it.
 CONF = (
@@ -41,14 +39,6 @@ def filter_factory(global_conf):
 """
 
 
-def until(condition, what):
-    deadline = time.monotonic() + TIMEOUT
-    while not (value := condition()):
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.02)
-    return value
-
-
 class Program:
     """One running server."""
 
@@ -56,16 +46,22 @@ class Program:
         (folder / "heat.conf").write_text(conf)
         (folder / "api-paste.ini").write_text(paste)
         self.out = folder / "out"
+        self.control = folder / "control.sock"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
         with open(self.out, "wb") as out:
             self.process = subprocess.Popen(
-                [BIN / program, *arguments],
+                [BIN / program, *self.arguments(arguments)],
                 stdout=out,
                 stderr=out,
                 env={**environment, "HOME": str(folder), "PYTHONPATH": str(folder)},
                 cwd=folder,
                 start_new_session=True,
             )
+
+    def arguments(self, given):
+        """Those given, and a control socket that is not another server's."""
+        at = given[:1] == ("serve",)  # heatperf serve; else heat-api
+        return [*given[:at], "--control", str(self.control), *given[at:]]
 
     def text(self):
         return self.out.read_text()
@@ -76,7 +72,10 @@ class Program:
             matches = re.findall(pattern, self.text(), re.M)
             return matches if len(matches) >= count else None
 
-        return until(found, lambda: f"{pattern!r} did not appear in:\n{self.text()}")
+        try:
+            return wait_for(found, repr(pattern), TIMEOUT)
+        except AssertionError:
+            raise AssertionError(f"{pattern!r} did not appear in:\n{self.text()}") from None
 
     @property
     def port(self):
@@ -89,9 +88,9 @@ class Program:
             answer = connection.getresponse()
             return answer.status, answer.headers, answer.read()
 
-    def workers(self):
-        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in children.split()]
+    def workers(self, count=1):
+        """Their pids, as soon as there are so many."""
+        return sorted(wait_for(lambda: len(pids := workers_of(self.process.pid)) == count and pids))
 
     def stop(self, signum=signal.SIGTERM):
         self.process.send_signal(signum)
@@ -108,16 +107,19 @@ def start(tmp_path):
 
     yield run
     for program in programs:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(program.process.pid, signal.SIGKILL)  # a session of its own: the supervisor and its workers
+        program.process.kill()
         program.process.wait()
+        while left := session(program.process.pid):  # of its own: the supervisor, its zygotes and their workers
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def test_heat_api_serves_until_it_is_told_to_stop(start, tmp_path):
     program = start("heat-api", "--config-file", str(tmp_path / "heat.conf"), "--workers", "2")
     status, _headers, body = program.request("GET", "/")
     assert (status, json.loads(body)["versions"][0]["id"]) == (300, "v1.0")
-    assert len(program.workers()) == 2
+    assert len(program.workers(2)) == 2
     status, headers, body = program.request("GET", "/v1/admin/stacks")
     assert (status, json.loads(body)["error"]["type"]) == (500, "MessagingTimeout")
     request_id = headers["x-openstack-request-id"]
@@ -128,6 +130,7 @@ def test_heat_api_serves_until_it_is_told_to_stop(start, tmp_path):
     assert "s3cret-of-broker" not in program.text()
     port = program.port
     assert program.stop() == 0
+    assert not session(program.process.pid)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), 1)
 
@@ -148,13 +151,63 @@ def test_stops_in_the_middle_of_starting(start, tmp_path, signum):
     assert program.stop(signum) in (0, -signum, 128 + signum)
 
 
+def test_nothing_exists_before_the_fork(start, tmp_path):
+    """No thread, no loop, no connection: a worker is a copy of a process in which nothing is under way."""
+    program = start("heat-api", "--config-file", str(tmp_path / "heat.conf"), "--workers", "1")
+    assert program.request("GET", "/")[0] == 300
+    (zygote,) = zygotes_of(program.process.pid)
+    assert len(os.listdir(f"/proc/{zygote}/task")) == 1
+    found = [re.sub(r"\d+", "", what) for fd, what in descriptors(zygote).items() if fd > 2]
+    # The channel, the gate and the listener; and no epoll among the rest.
+    assert found.count("socket:[]") == 3 and not any("event" in what for what in found), found
+    maps = pathlib.Path(f"/proc/{program.process.pid}/maps").read_text()
+    assert not re.search("greenlet|gevent|oslo|yaml", maps)
+
+
+def test_reload_of_the_configuration(start, tmp_path):
+    """heat.conf, refused with its line and taken over; what was written since has no effect on what serves."""
+    program = start("heat-api", "--config-file", str(tmp_path / "heat.conf"), "--workers", "1")
+    body = b'{"stack_name": "s", "files": {"x": "%s"}}' % (b"x" * 2000)
+
+    def fault():
+        _status, _headers, answer = program.request("POST", "/v1/a/stacks", body, {"Content-Type": "application/json"})
+        return json.loads(answer)["error"]["type"]
+
+    assert fault() == "HTTPBadRequest"
+    (tmp_path / "heat.conf").write_text(CONF + "backlog = many\n")
+    refused = heatperf("reload", "--control", program.control)
+    assert refused.returncode == 1 and f"{tmp_path}/heat.conf:{CONF.count(chr(10)) + 1}" in refused.stderr
+    assert "Traceback" not in refused.stderr + program.text()
+    assert fault() == "HTTPBadRequest"
+    (tmp_path / "heat.conf").write_text(CONF.replace("[paste_deploy]", "max_json_body_size = 1000\n[paste_deploy]"))
+    done = heatperf("reload", "--control", program.control)
+    assert (done.returncode, done.stderr) == (0, "")
+    wait_for(lambda: {fault() for _ in range(5)} == {"RequestLimitExceeded"})
+    assert program.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--no-such-flag",), "error: unrecognized arguments: --no-such-flag"),
+        (("--workers", "many"), "ERROR: "),
+        (("--bind", "nowhere"), "ERROR: --bind nowhere is not an address"),
+        (("--config-file", "/no/such/heat.conf"), "/no/such/heat.conf"),
+    ],
+)
+def test_what_cannot_start_says_so_once(start, arguments, said):
+    program = start("heat-api", *arguments)
+    assert program.process.wait(TIMEOUT) == 2
+    text = program.text()
+    assert text.count(said) == 1 and "Traceback" not in text
+    assert not session(program.process.pid) and not program.control.exists()
+
+
 def test_development_mode_needs_nothing(start):
     program = start("heatperf", "serve", "--dev", "--bind", "127.0.0.1:0", "--workers", "1")
     assert program.request("GET", "/")[0] == 300
-    status, headers, body = program.request("GET", "/v1/admin/stacks")
-    fault = json.loads(body)
-    assert (status, fault["error"]["type"]) == (503, "EngineUnavailable")
-    assert "development mode" in fault["error"]["message"] and headers["retry-after"].isdigit()
+    status, _headers, body = program.request("GET", "/v1/admin/stacks")
+    assert (status, json.loads(body)) == (200, {"stacks": []})
     assert "development mode" in program.text() and "no authentication" in program.text()
     assert program.stop() == 0
 
@@ -176,7 +229,7 @@ def test_bad_input_leaves_the_worker_unharmed(start, tmp_path):
     conf = CONF.replace("[paste_deploy]", "max_json_body_size = 1000\n[paste_deploy]")
     program = start("heat-api", "--config-file", str(tmp_path / "heat.conf"), "--workers", "1", conf=conf)
     json_type = {"Content-Type": "application/json"}
-    pids = until(program.workers, program.text)
+    pids = program.workers()
 
     def fault(*request):
         status, _headers, body = program.request(*request)

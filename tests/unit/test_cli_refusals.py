@@ -92,6 +92,7 @@ class TestBeforeAnythingStarts:
             ("[heat_api]\nbind_port = eight\n", ["heat.conf:6, [heat_api] bind_port", "eight"]),
             ("[heat_api]\nworkers = -1\n", ["heat.conf:6, [heat_api] workers"]),
             ("[heatperf]\nrpc_concurrency = 0\n", ["heat.conf:6, [heatperf] rpc_concurrency"]),
+            ("[heatperf]\nwatchdog_timeout = 1\n", ["heat.conf:6, [heatperf] watchdog_timeout", "at least 5, or 0"]),
         ],
     )
     def test_files(self, heat_conf, tmp_path, capsys, text, words):
@@ -165,7 +166,6 @@ class TestCheck:
             (["--bind", "nonsense"], "--bind nonsense is not an address"),
             (["--workers", "many"], "--workers many is not a number"),
             (["--loop", "uvloop"], "--loop uvloop is not available yet"),
-            (["--engine", "embedded"], "--engine embedded is not available yet"),
             (["--flavor", "nonsense"], "nonsense"),
             (["--paste", "/nowhere.ini"], "/nowhere.ini"),
             (["--dev", "--bind", "0.0.0.0:0"], "development mode has no authentication"),
@@ -230,7 +230,6 @@ class TestWhileStarting:
                 ["there is no pipeline for flavor 'nonsense'", "api-paste.ini"],
             ),
             ("", ["--paste", "/nowhere.ini"], ["Unable to locate config file [/nowhere.ini]"]),
-            ("", ["--engine", "embedded"], ["--engine embedded is not available yet"]),
             (
                 f"[DEFAULT]\ntransport_url = rabbit://heat:{PASSWORD}@broker:port/\n",
                 [],

@@ -102,6 +102,32 @@ class TestValues:
         assert not conf.find_file(conf.oslo_policy.policy_file).startswith(str(home))
         assert conf.oslo_policy.policy_dirs == []
 
+    def test_development_ignores_the_environment(self, write, monkeypatch):
+        monkeypatch.setenv("OS_HEAT_API__BIND_PORT", "9")
+        monkeypatch.setenv("OS_DEFAULT__TRANSPORT_URL", "rabbit://elsewhere")
+        monkeypatch.setenv("OS_HEAT_API__WORKERS", "no number")
+        conf = loaded("--config-file", write("[heat_api]\nbacklog = 5\n"), development=True)
+        assert (conf.heat_api.bind_port, conf.heat_api.workers, conf.heat_api.backlog) == (8004, 0, 5)
+        assert conf.get_location("transport_url").location.name == "opt_default"
+        monkeypatch.delenv("OS_HEAT_API__WORKERS")
+        load.load(conf, ["--config-file", write("")])
+        assert conf.heat_api.bind_port == 9
+
+    def test_development_ignores_directories_of_drop_in_files(self, home):
+        for directory in (home / ".heat/heat.conf.d", home / "heat.conf.d", home / "heat-api.conf.d"):
+            directory.mkdir(parents=True)
+            (directory / "x.conf").write_text("[heat_api]\nbind_port = 7\n")
+        assert loaded(development=True).heat_api.bind_port == 8004
+
+    def test_development_looks_for_files_of_a_named_configuration_only_beside_it(self, home, write):
+        (home / ".heat").mkdir()
+        (home / ".heat/policy.yaml").write_text('"stacks:index": "!"\n')
+        path = write("[oslo_policy]\npolicy_file = policy.yaml\n")
+        conf = loaded("--config-file", path, development=True)
+        assert conf.find_file("policy.yaml") is None
+        beside = write("", "policy.yaml")
+        assert conf.find_file("policy.yaml") == beside
+
     def test_development_still_reads_a_file_that_was_named(self, write):
         path = write("[oslo_policy]\npolicy_file = mine.yaml\n[heat_api]\nworkers = 9\n")
         conf = loaded("--config-file", path, development=True)

@@ -6,7 +6,6 @@ import pytest
 
 from heatperf import loops
 from heatperf.errors import ConfigurationError
-from heatperf.server.backoff import Backoff
 from heatperf.server.settings import Bind
 from heatperf.server.sizing import usable_cpus, workers_for
 
@@ -69,13 +68,6 @@ def test_absurd_numbers_of_workers_are_refused(value):
 
 def test_the_sentence_counts():
     assert workers_for("1")[1].startswith("1 worker,") and workers_for(2)[1].startswith("2 workers,")
-
-
-def test_backoff_grows_is_bounded_and_forgets():
-    backoff = Backoff()
-    assert [backoff.delay(1.0) for _ in range(9)] == [0, 1, 2, 4, 8, 16, 30, 30, 30]
-    assert backoff.delay(10.0) == 0
-    assert [backoff.delay(9.9), backoff.delay(0.0)] == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["uvloop", "meinheld", "twisted"])

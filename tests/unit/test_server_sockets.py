@@ -1,4 +1,4 @@
-"""TLS files that cannot be used, the options of listeners, and the notification socket."""
+"""TLS files that cannot be used, and the options of listeners."""
 
 import os
 import socket
@@ -8,9 +8,9 @@ import subprocess
 import pytest
 
 from heatperf.errors import ConfigurationError
-from heatperf.server import sockets
-from heatperf.server.notify import notify
+from heatperf.server import places, sockets
 from heatperf.server.settings import TLS, Bind, ServerSettings
+from heatperf.server.tls import tls_context
 
 
 def make_pair(folder, name, *options):
@@ -49,12 +49,12 @@ def pairs(tmp_path_factory):
 def test_unusable_tls_files_are_named(pairs, cert, key, blamed, words):
     files = pairs[cert][0], pairs[key][1]
     with pytest.raises(ConfigurationError) as caught:
-        sockets.tls_context(TLS(*files))
+        tls_context(TLS(*files))
     assert caught.value.file == files[blamed] and words in str(caught.value)
 
 
 def test_old_tls_is_not_spoken(pairs):
-    assert sockets.tls_context(TLS(*pairs["good"])).minimum_version is ssl.TLSVersion.TLSv1_2
+    assert tls_context(TLS(*pairs["good"])).minimum_version is ssl.TLSVersion.TLSv1_2
 
 
 def test_accepted_connections_inherit_the_options():
@@ -98,7 +98,7 @@ def test_addresses_that_cannot_be_used(bind, words, remedy, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match=words) as caught:
-        sockets.listen(ServerSettings(workers=1, binds=(bind,), bind_retry=0))
+        sockets.listen(ServerSettings(workers=1, binds=(bind,)))
     assert remedy in caught.value.remedy
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
@@ -120,7 +120,7 @@ def test_what_the_user_may_not_bind(unprivileged):
             pytest.skip("everybody may bind every port here")
     for bind, remedy in ((Bind("127.0.0.1", 1), "CAP_NET_BIND_SERVICE"), (Bind(path="/proc/x.sock"), "/proc")):
         with pytest.raises(ConfigurationError) as caught:
-            sockets.listen(ServerSettings(workers=1, binds=(bind,), bind_retry=0))
+            sockets.listen(ServerSettings(workers=1, binds=(bind,)))
         assert remedy in caught.value.remedy
 
 
@@ -153,11 +153,8 @@ def test_what_is_given_twice_is_refused_at_once(first, second, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     binds = tuple(map(Bind.parse, (first, second)))
 
-    def pause(seconds):
-        raise AssertionError("waits for itself")
-
     with pytest.raises(ConfigurationError, match="twice|the same place") as caught:
-        sockets.listen(ServerSettings(workers=1, binds=binds), pause)
+        sockets.listen(ServerSettings(workers=1, binds=binds))
     assert str(binds[1]) in caught.value.message and caught.value.remedy == "leave one of them out"
     assert not list(tmp_path.iterdir())
 
@@ -181,16 +178,73 @@ def test_a_successors_socket_is_not_removed(tmp_path):
     sockets.close(second)
 
 
-@pytest.mark.parametrize("abstract", [False, True])
-def test_notify(tmp_path, abstract):
-    name = f"@heatperf-test-{tmp_path.name}-{id(tmp_path)}" if abstract else str(tmp_path / "n")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.bind("\0" + name[1:] if abstract else name)
-        assert notify("READY=1\nSTATUS=x", {"NOTIFY_SOCKET": name})
-        assert systemd.recv(100) == b"READY=1\nSTATUS=x"
+def listening(*texts, held=()):
+    return sockets.listen(ServerSettings(workers=1, binds=tuple(map(Bind.parse, texts))), held)
 
 
-def test_notify_never_raises(tmp_path):
-    assert not notify("READY=1", {})
-    assert not notify("READY=1", {"NOTIFY_SOCKET": "relative"})
-    assert not notify("READY=1", {"NOTIFY_SOCKET": str(tmp_path / "gone")})
+def test_what_is_held_is_taken_over_and_the_rest_is_opened(tmp_path):
+    path = f"unix:{tmp_path}/a"
+    held = listening("127.0.0.1:0", "127.0.0.1:0", path)
+    again = listening(path + ",mode=0600", "127.0.0.1:0", "[::1]:0", held=held)
+    assert again[0] is held[2] and again[1] is held[0] and again[2] not in held
+    assert held[1].sock.fileno() >= 0
+    sockets.close([*again, held[1]])
+
+
+def test_nothing_that_is_held_is_closed_when_something_cannot_be_opened(tmp_path):
+    held = listening("127.0.0.1:0")
+    with pytest.raises(ConfigurationError, match="cannot resolve"):
+        listening("127.0.0.1:0", "two..dots:1", held=held)
+    with pytest.raises(ConfigurationError, match="No such file"):
+        listening("127.0.0.1:0", f"unix:{tmp_path}/none/x", held=held)
+    socket.create_connection(held[0].sock.getsockname(), 5).close()
+    sockets.close(held)
+
+
+def test_a_socket_file_that_was_replaced_is_not_taken_over(tmp_path):
+    path = tmp_path / "a"
+    held = listening(f"unix:{path}")
+    path.unlink()
+    again = listening(f"unix:{path}", held=held)
+    assert again[0] is not held[0]
+    sockets.close([*held, *again])
+
+
+def test_an_address_that_stands_in_the_way_of_another_of_ours(tmp_path):
+    held = listening("127.0.0.1:0")
+    port = held[0].bind.port
+    held[0].wanted = places._look_up(Bind("127.0.0.1", port))  # as if it had been asked for by number
+    with pytest.raises(ConfigurationError, match=f"while this server listens on 127.0.0.1:{port}") as caught:
+        listening(f"0.0.0.0:{port}", held=held)
+    assert "restart" in caught.value.remedy and not isinstance(caught.value, sockets.Taken)
+    sockets.close(held)
+
+
+def test_a_plugged_listener_lets_out_what_it_holds_and_nobody_in():
+    (listener,) = listening("127.0.0.1:0")
+    address = listener.sock.getsockname()
+    with socket.create_connection(address, 5) as before:
+        sockets.plug([listener])
+        with pytest.raises(TimeoutError):
+            socket.create_connection(address, 0.3)
+        before.sendall(b"x")
+        accepted, _ = listener.sock.accept()
+        with accepted:
+            assert accepted.recv(1) == b"x"
+    listener.sock.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        listener.sock.accept()
+    sockets.close([listener])
+
+
+def test_an_inherited_listener_is_left_to_its_owner(tmp_path):
+    path = tmp_path / "a"
+    with socket.socket(socket.AF_UNIX) as unix, socket.create_server(("127.0.0.1", 0)) as tcp:
+        unix.bind(str(path))
+        unix.listen()
+        listeners = sockets.inherit([socket.socket(fileno=os.dup(sock.fileno())) for sock in (tcp, unix)])
+        assert [str(each.bind) for each in listeners] == [f"127.0.0.1:{tcp.getsockname()[1]}", f"unix:{path}"]
+        sockets.plug(listeners)
+        sockets.close(listeners)
+        socket.create_connection(tcp.getsockname(), 5).close()
+        assert path.exists()

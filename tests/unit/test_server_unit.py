@@ -22,9 +22,11 @@ def test_systemd_waits_longer_than_the_drain(service):
     assert int(service["TimeoutStopSec"]) > ServerSettings(workers=1, binds=()).drain_timeout
 
 
-def test_reload_is_not_offered_before_it_exists(service):
-    """HUP only logs: with an ExecReload, ``systemctl reload`` would claim success."""
-    assert "ExecReload" not in service
+def test_reload_reports_whether_it_was_done(service):
+    """HUP alone would tell systemd nothing: the command waits, and fails with the reason."""
+    start, reload = service["ExecStart"].split(), service["ExecReload"].split()
+    assert reload == [*start[: start.index("serve")], "reload"]
+    assert service["RuntimeDirectory"] == "heatperf"  # where the command looks for the server
 
 
 def test_a_refused_start_is_not_repeated(service):

@@ -18,16 +18,17 @@ from heatperf.loops.connection import HttpServer
 class LoopServer:
     """The loop and the HTTP layer as a worker sets them up, with an application that can be swapped."""
 
-    def __init__(self, loop_name, app, limits=None, ssl_context=None):
+    def __init__(self, loop_name, app, limits=None, ssl_context=None, observer=None):
         self.app = app
         self.errors = []
         self._limits = limits or HttpLimits()
         self._ssl_context = ssl_context
-        self._sock = socket.socket()
-        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._sock.bind(("127.0.0.1", 0))
-        self._sock.listen(1024)
-        self.port = self._sock.getsockname()[1]
+        self._observer = observer
+        self.sock = socket.socket()
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock.bind(("127.0.0.1", 0))
+        self.sock.listen(1024)
+        self.port = self.sock.getsockname()[1]
         self._up = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(loop_name,), daemon=True)
         self._thread.start()
@@ -35,8 +36,10 @@ class LoopServer:
 
     def _run(self, loop_name):
         self.loop = loops.create(loop_name)
-        self.http = HttpServer(self.loop, lambda environ, start: self.app(environ, start), self._limits)
-        self.loop.serve(self._sock, self.http.handle, self._ssl_context)
+        self.http = HttpServer(
+            self.loop, lambda environ, start: self.app(environ, start), self._limits, observer=self._observer
+        )
+        self.loop.serve(self.sock, self.http.handle, self._ssl_context)
         self.loop.call_soon_threadsafe(self._up.set)
         self.loop.run()
 
@@ -48,7 +51,7 @@ class LoopServer:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
         assert not self._thread.is_alive()
-        self._sock.close()
+        self.sock.close()
 
 
 def inspect_app(environ, start_response):
@@ -69,8 +72,8 @@ def loop_name(request) -> str:
 def make_server(loop_name) -> Iterator[Callable[..., LoopServer]]:
     made = []
 
-    def make(app=inspect_app, limits=None, ssl_context=None):
-        server = LoopServer(loop_name, app, limits, ssl_context)
+    def make(app=inspect_app, limits=None, ssl_context=None, observer=None):
+        server = LoopServer(loop_name, app, limits, ssl_context, observer)
         made.append(server)
         return server
 

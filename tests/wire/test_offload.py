@@ -183,6 +183,35 @@ def test_call_later_and_cancel(server):
     assert ran == ["later"]
 
 
+def test_every_goes_on_until_it_is_cancelled(server, caplog):
+    """Inside the loop, whatever a turn raises; turns that a busy loop missed are gone."""
+    loop = server.loop
+    turns = []
+
+    def turn():
+        turns.append(loop.in_loop_thread())
+        if len(turns) == 2:
+            raise ValueError("the second turn")
+
+    handle = server.on_loop(loop.every, 0.02, turn)
+    wait_for(lambda: len(turns) >= 4)
+    before = len(turns)
+    server.on_loop(time.sleep, 0.4)  # blocks the loop for 20 turns
+    assert len(turns) <= before + 10
+
+    def cancel():
+        handle.cancel()
+        handle.cancel()
+        return len(turns)
+
+    ended = server.on_loop(cancel)
+    server.on_loop(loop.sleep, 0.1)
+    assert len(turns) == ended and all(turns)
+    assert "the second turn" in caplog.text
+    with pytest.raises(ValueError):
+        server.on_loop(loop.every, 0, turn)
+
+
 def test_an_exception_in_a_greenlet_is_logged(server, caplog):
     def fail():
         raise ValueError("nobody is listening")

@@ -10,7 +10,7 @@ from rawhttp import Client, wait_for
 
 from heatperf.loops import HttpLimits
 from heatperf.server.settings import TLS
-from heatperf.server.sockets import tls_context
+from heatperf.server.tls import tls_context
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -89,3 +89,43 @@ def test_handshakes_that_stall_or_fail_hold_up_nobody(tls_server, trusting, capl
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
     stalled.close()
     plain.close()
+
+
+def drain(server, grace):
+    """Begin to drain; what it is done with is seen in the second value."""
+    drained = []
+
+    def run():
+        server.loop.stop_accepting()
+        server.http.drain(grace)
+        drained.append(True)
+
+    server.loop.call_soon_threadsafe(server.loop.spawn, run)
+    wait_for(lambda: server.http.draining)
+    return drained
+
+
+def test_a_handshake_in_progress_may_still_bring_a_request(make_server, files, trusting):
+    server = make_server(ssl_context=tls_context(TLS(*files)))
+    raw = socket.create_connection(("127.0.0.1", server.port), 10)
+    wait_for(lambda: server.http.connections)
+    drained = drain(server, 30)
+    with trusting.wrap_socket(raw, server_hostname="localhost") as client:
+        client.sendall(GET)
+        assert b"\r\nConnection: close\r\n" in client.recv(65536)
+    wait_for(lambda: drained)
+
+
+def test_handshakes_and_idle_tls_connections_end_with_the_grace(make_server, files, trusting):
+    server = make_server(ssl_context=tls_context(TLS(*files)))
+    with (
+        socket.create_connection(("127.0.0.1", server.port), 10) as silent,
+        socket.create_connection(("127.0.0.1", server.port), 10) as halfway,
+        Client(server.port, trusting) as idle,
+    ):
+        halfway.sendall(b"\x16\x03\x01\x02\x00\x01")  # the beginning of a ClientHello
+        wait_for(lambda: len(server.http.connections) == 3)
+        drained = drain(server, 0.2)
+        assert silent.recv(10) == b"" == halfway.recv(10)
+        assert idle.closed()
+        wait_for(lambda: drained)
