@@ -6,7 +6,6 @@ keeps the borders, unix(7)). Raises Closed when the other end is gone. No thread
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
@@ -115,11 +114,6 @@ class Channel:
     def set_blocking(self, blocking: bool) -> None:
         """Whether send may wait for room."""
         self._sock.setblocking(blocking)
-
-    def shut(self) -> None:
-        """Let the other end see that no more comes; messages from there still arrive."""
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Later calls do nothing."""

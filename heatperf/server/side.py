@@ -6,13 +6,14 @@ that came. Reloads do not touch it.
 
     from the supervisor                          to the supervisor
     hello   name, entry, arguments, version, protocol   ready
-                                                 failed  text, exit_code (and the process ends)
+    stop                                         failed  text, exit_code (and the process ends)
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -33,6 +34,8 @@ LOG = logging.getLogger("heatperf.server")
 READY_DEADLINE = 60.0
 # From the end of the channel to the end of the process.
 STOP_DEADLINE = 10.0
+# The same, when the supervisor is gone without a word.
+ORPHAN_DEADLINE = 2.0
 
 #: What an entry ("module:function") is: it gets the arguments, calls ``ready`` once it can be used, and returns soon
 #: after ``stop`` is set. A ConfigurationError of it refuses the start of the server.
@@ -67,6 +70,8 @@ class Side:
         self._ready_by: float | None = None
         self._stopping = False
         self._backoff = Backoff()
+        self.restarts = 0
+        self.reason = ""  # of the last end
 
     @property
     def pid(self) -> int:
@@ -77,6 +82,15 @@ class Side:
     def ended(self) -> bool:
         """Whether it has been stopped and is gone."""
         return self._stopping and self._process is None
+
+    def status(self) -> dict[str, Any]:
+        """:returns: see status.py"""
+        state = "serving" if self.ready else "starting" if self.pid else "waiting"
+        due = None if self._due is None else max(0.0, self._due - self._clock())
+        return {
+            "name": self.specification.name, "pid": self.pid, "state": state,
+            "restarts": self.restarts, "reason": self.reason, "next_start": due,
+        }  # fmt: skip
 
     def descriptors(self) -> Iterator[int]:
         """What to poll for reading."""
@@ -146,6 +160,8 @@ class Side:
             self.failure = self.failure or Failure(f"ERROR: the {name} {how_it_ended(code)} before it was ready", 1)
             return
         now = self._clock()
+        self.restarts += 1
+        self.reason = how_it_ended(code)
         delay = self._backoff.delay(now - self._born)
         self._due = now + delay
         LOG.error("The %s %s; it is started again %s", self.specification.name, how_it_ended(code),
@@ -158,7 +174,8 @@ class Side:
         self._stopping, self._due = True, None
         self._ready_by = now + STOP_DEADLINE
         if self._channel is not None:
-            self._channel.shut()
+            with contextlib.suppress(channels.Closed, BlockingIOError):
+                self._channel.send("stop")
 
     def kill(self) -> None:
         """Leave nothing behind."""
@@ -174,9 +191,13 @@ def main(channel: channels.Channel, hello: channels.Message) -> int:
     stop = threading.Event()
 
     def watch() -> None:
-        with contextlib.suppress(channels.Closed):
-            while True:
-                channel.receive()
+        try:
+            channel.receive()
+        except channels.Closed:
+            # Nobody waits for us any more, and a successor may want what we hold.
+            late = threading.Timer(ORPHAN_DEADLINE, os._exit, (child.EXIT_FAILED,))
+            late.daemon = True
+            late.start()
         stop.set()
 
     threading.Thread(target=watch, name="supervisor", daemon=True).start()

@@ -3,11 +3,12 @@
 Comes in: the supervisor's answer to ``status``, as it came over the control socket. Goes out: text for people, an exit
 code. Raises nothing for what is missing in it: the server may be of another version. Runs in the client.
 
-    {"version", "pid", "title", "state", "uptime", "generation", "listeners", "requests", "reloads", "workers"}
+    {"version", "pid", "title", "state", "uptime", "generation", "listeners", "requests", "reloads", "workers", "sides"}
     state:    starting, serving, degraded, reloading, stopping
     reloads:  {"done", "refused", "last": None or {"ago", "ok", "reason"}}
     workers:  [{"slot", "pid", "generation", "state", "age", "requests", "in_flight", "oldest", "oldest_request",
                 "heartbeat", "restarts", "reason", "next_start"}]; times in seconds, ago where they are past
+    sides:    [{"name", "pid", "state", "restarts", "reason", "next_start"}]; state: starting, serving, waiting
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ MAX_TEXT = 200
 
 def exit_code(status: Mapping[str, Any]) -> int:
     """
-    :returns: 0 when every slot has a worker that serves (one of an older generation may drain beside it), else 1
+    :returns: 0 when every slot has a worker that serves (one of an older generation may drain beside it), and every
+        side process runs, else 1
     """
     slots = {worker.get("slot") for worker in _workers(status)}
-    well = status.get("state") in WELL and slots and slots == _serving(status)
+    sides = all(side.get("state") == "serving" for side in _sides(status))
+    well = status.get("state") in WELL and slots and slots == _serving(status) and sides
     return 0 if well else 1
 
 
@@ -70,6 +73,11 @@ def _workers(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return sorted(found, key=lambda worker: (worker.get("slot") or 0, worker.get("generation") or 0))
 
 
+def _sides(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found = status.get("sides")
+    return [side for side in found if isinstance(side, Mapping)] if isinstance(found, list) else []
+
+
 def _serving(status: Mapping[str, Any]) -> set[Any]:
     return {worker.get("slot") for worker in _workers(status) if worker.get("state") == "serving"}
 
@@ -92,6 +100,11 @@ def _head(status: Mapping[str, Any]) -> list[str]:
         reason = _text(last.get("reason"))
         line += f"; the last one {duration(last.get('ago'))} ago: {how}" + (f": {reason}" if reason else "")
     lines.append(line)
+    for side in _sides(status):
+        name, pid, state = _text(side.get("name")), _text(side.get("pid") or "-"), _text(side.get("state"))
+        why = f"; the last one {_text(side.get('reason'))}" if side.get("reason") else ""
+        due = "" if side.get("next_start") is None else f"; next start in {duration(side.get('next_start'))}"
+        lines.append(f"{name}: {state}, pid {pid}, {_text(side.get('restarts', 0))} restarts{why}{due}")
     return lines
 
 

@@ -541,6 +541,9 @@ class Supervisor:
         text = f"Serving with {counted(workers)}"
         if serving < workers:
             text = f"Degraded: {serving} of {counted(workers)} serving"
+        for side in self.sides:
+            if not side.ready:
+                text += f"; the {side.specification.name} is not running"
         if self.last_reload is not None and not self.last_reload[1]:
             text += f"; reload refused: {self.last_reload[2].splitlines()[-1]}"
         return text

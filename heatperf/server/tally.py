@@ -40,6 +40,7 @@ def status_of(supervisor: Supervisor) -> dict[str, Any]:
         },
         "requests": served + live,
         "workers": rows,
+        "sides": [side.status() for side in supervisor.sides],
     }
 
 
@@ -51,7 +52,8 @@ def _state(supervisor: Supervisor) -> str:
         return "starting"
     if supervisor.candidate is not None:
         return "reloading"
-    return "serving" if current.count(Stage.SERVING) >= current.workers else "degraded"
+    well = current.count(Stage.SERVING) >= current.workers and all(side.ready for side in supervisor.sides)
+    return "serving" if well else "degraded"
 
 
 def _row(generation: Generation, slot: Slot, supervisor: Supervisor, now: float) -> dict[str, Any]:

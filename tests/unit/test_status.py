@@ -88,3 +88,15 @@ def test_nothing_from_outside_steers_the_terminal():
 )  # fmt: skip
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def side(state, **changes):
+    return {"name": "engine", "pid": 7, "state": state, "restarts": 0, "reason": "", "next_start": None} | changes
+
+
+def test_side_processes_count_and_are_shown():
+    away = status(worker(0), sides=[side("waiting", pid=0, restarts=3, reason="was killed by SIGKILL", next_start=2)])
+    shown = render(away)
+    assert "engine: waiting, pid -, 3 restarts; the last one was killed by SIGKILL; next start in 2" in shown
+    assert exit_code(away) == 1
+    assert exit_code(status(worker(0), sides=[side("serving")])) == 0
