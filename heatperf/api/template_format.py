@@ -10,38 +10,8 @@ from typing import Any
 
 import yaml
 
+from heatperf.engine.documents import VERSION_KEYS, Loader, check_nesting
 from heatperf.errors import heat
-
-_BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-#: Entries that merge keys may give one mapping; far above what a template within max_template_size needs.
-_MAX_MERGED = 100_000
-
-
-class _Loader(_BaseLoader):
-    """Safe YAML with timestamps left as the text they were: an unquoted 2013-05-23 is a version, not a date."""
-
-    def flatten_mapping(self, node: Any) -> None:
-        """Write out merge keys (``<<``), which multiply like aliases but inside the loader.
-
-        :raises heat.RequestLimitExceeded: one mapping gets more than _MAX_MERGED entries
-        """
-        super().flatten_mapping(node)
-        if len(node.value) > _MAX_MERGED:
-            raise heat.RequestLimitExceeded(
-                message=f"The merge keys of the YAML stand for more than {_MAX_MERGED} values."
-            )
-
-
-def _text(loader: Any, node: Any) -> Any:
-    return loader.construct_scalar(node)
-
-
-for _tag in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp"):
-    _Loader.add_constructor(_tag, _text)
-
-VERSION_KEYS = ("HeatTemplateFormatVersion", "heat_template_version", "AWSTemplateFormatVersion")
 
 _ENVIRONMENT_SECTIONS: dict[str, type] = {
     "parameters": dict,
@@ -59,12 +29,14 @@ def _load_yaml(text: Any, limit: int) -> Any:
     :param limit: most values that aliases may make of it
     :raises yaml.YAMLError: from the loader whose text names line and column
     :raises heat.RequestLimitExceeded: aliases make more of it
+    :raises ValueError: it is nested too deeply
     """
     try:
-        # S506: _Loader derives from a safe loader
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506
+        check_nesting(text)
+        # S506: Loader derives from a safe loader
+        value = yaml.load(text, Loader=Loader)  # noqa: S506
     except yaml.YAMLError:
-        return yaml.load(text, Loader=yaml.SafeLoader)
+        value = yaml.load(text, Loader=yaml.SafeLoader)
     _check_aliases(value, limit)
     return {} if value is None else value
 

@@ -34,38 +34,6 @@ class StackFacts:
     project_id: str = ""
 
 
-class NoAttributes:
-    """Source of attributes for a stack without resources: references are names, attributes are not known yet.
-
-    :param names: names of the attributes that a resource has
-    """
-
-    def __init__(self, names: Callable[[str], Collection[str]] | None = None) -> None:
-        self._names = names
-
-    def get_reference(self, resource_name: str) -> Any:
-        return resource_name
-
-    def get_attr(self, resource_name: str, path: Sequence[Any]) -> Any:
-        return None
-
-    def attribute_names(self, resource_name: str) -> Collection[str]:
-        return _Anything() if self._names is None else self._names(resource_name)
-
-
-class _Anything(Collection[str]):
-    """Contains every name."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
-
-
 class BoundResource:
     """One resource of a stack. Values with functions inside are resolved anew at each call.
 
@@ -77,7 +45,7 @@ class BoundResource:
         self.name = name
         self.type: str = fields["type"]
         self.description: str = fields["description"] or ""
-        #: parsed, with Function objects inside; see property_names and resolve_property
+        #: parsed, with Function objects inside
         self.properties: Any = fields["properties"]
         self._metadata = fields["metadata"]
         self._update_policy = fields["update_policy"]
@@ -87,40 +55,6 @@ class BoundResource:
         given = fields["deletion_policy"]
         #: ``Delete``, ``Retain`` or ``Snapshot``; an external resource is always kept
         self.deletion_policy: str = "Retain" if self._external_id is not None else given or "Delete"
-
-    def property_names(self) -> list[str]:
-        """Return the names of the properties that are given."""
-        return list(self._property_map())
-
-    def _property_map(self) -> Mapping[str, Any]:
-        """Return the properties, functions unresolved.
-
-        :raises heat.StackValidationFailed: one function stands for all properties, and what it gives is no map
-        """
-        found = self.properties
-        if isinstance(found, functions.Function):
-            with metered(self._bound.limits):
-                found = found.result()
-            if not isinstance(found, Mapping):
-                raise heat.StackValidationFailed(
-                    path=["resources", self.name, "properties"], message="The properties must be a map"
-                )
-        return found or {}
-
-    def resolve_property(self, name: str) -> Any:
-        """Return the value of a property.
-
-        :raises KeyError: it is not given
-        :raises ValueError, TypeError: a function has wrong arguments
-        :raises heat.HeatError: a function refers to what is not there
-        """
-        with metered(self._bound.limits):
-            return functions.resolve(self._property_map()[name])
-
-    def resolve_properties(self) -> dict[str, Any]:
-        """Return all properties; raises what resolve_property raises."""
-        with metered(self._bound.limits):
-            return {name: functions.resolve(value, True) for name, value in self._property_map().items()}
 
     def metadata(self) -> Any:
         """Return the metadata, an empty map where there is none."""
@@ -183,7 +117,7 @@ class BoundOutput:
         self.description = "No description given" if description is None else str(description)
 
     def value(self) -> Any:
-        """Return the value; raises what BoundResource.resolve_property raises."""
+        """Return the value; raises what functions raise (functions/base.py)."""
         with metered(self._bound.limits):
             return functions.resolve(self._snippet)
 
@@ -252,7 +186,7 @@ class Bound:
         return functions.parse(self._condition_table, self, snippet, path)
 
     def resolve(self, snippet: Any, path: str = "") -> Any:
-        """Return the value of a snippet of the document; raises what BoundResource.resolve_property raises."""
+        """Return the value of a snippet of the document; raises what functions raise (functions/base.py)."""
         with metered(self.limits):
             return functions.resolve(self.parse(snippet, path))
 
@@ -362,13 +296,6 @@ class Bound:
             # one whose condition does not hold is nothing to wait for
             graph.add(name, [other for other in needed if other in resources])
         return graph
-
-    def required_by(self, name: str) -> list[str]:
-        """Return the names of the resources that depend on this one directly.
-
-        :raises KeyError: there is no such resource
-        """
-        return self.dependencies().required_by(name)
 
     def outputs(self) -> list[str]:
         """Return the names of the outputs, in the template's order."""

@@ -5,7 +5,7 @@ Goes out: a Caller. Raises: nothing. Pure data.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -23,8 +23,6 @@ class Caller:
     is_admin: bool = False
     roles: tuple[str, ...] = ()
     show_deleted: bool = False
-    region_name: str | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_context(cls, context: Mapping[str, Any]) -> "Caller":
@@ -40,9 +38,9 @@ class Caller:
             is_admin=bool(context.get("is_admin")),
             roles=tuple(context.get("roles") or ()),
             show_deleted=bool(context.get("show_deleted")),
-            region_name=context.get("region_name"),
         )
 
     def may_see(self, *projects: str | None) -> bool:
         """Whether something of one of these projects is the caller's to see."""
-        return self.is_admin or self.project_id in projects
+        # Nobody's project is not the same project: a caller may lack one, and most records lack the second.
+        return self.is_admin or (self.project_id is not None and self.project_id in projects)

@@ -138,7 +138,7 @@ class Planned:
             return
         try:
             host: Any = None
-            kind(_blank(self.name, self.type), host).validate(properties)
+            kind(blank("", self.name, self.type), host).validate(properties)
         except heat.HeatError:
             raise
         except Exception as error:
@@ -147,17 +147,17 @@ class Planned:
             ) from error
 
 
-def _blank(name: str, type_name: str) -> records.Resource:
-    """A resource that exists nowhere, for checks that ask for one."""
+def blank(stack_id: str, name: str, type_name: str) -> records.Resource:
+    """A resource of which nothing exists, not even a row."""
     return records.Resource(
         id=None,
         uuid="",
         name=name,
-        stack_id="",
+        stack_id=stack_id,
         type=type_name,
         action="INIT",
-        status="COMPLETE",
-        created_at=None,  # type: ignore[arg-type]
+        status=records.COMPLETE,
+        created_at=None,  # type: ignore[arg-type] # shown as null
     )
 
 
@@ -249,7 +249,7 @@ class Definition:
         :raises ResourceTypeUnavailable: the embedded engine has it not
         """
         wanted = self.bound.resource(name).type
-        return resources.find(self.environment.registry.type_for(wanted, _KNOWN_TYPES, name).name)
+        return resources.find(self.environment.registry.type_for(wanted, _KNOWN_TYPES, name))
 
     def pending(self, snippet: Any) -> bool:
         """Whether a snippet depends on a resource that was not created yet, so that its value means nothing."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from heatperf.engine import records, resource_views, resources
 from heatperf.engine.core import Core
-from heatperf.engine.definition import Definition
+from heatperf.engine.definition import Definition, blank
 from heatperf.engine.journal import LiveAttributes
 from heatperf.engine.resources.base import ReplacementNeeded
 from heatperf.engine.work import changed_properties, needs_update
@@ -58,6 +58,6 @@ def _shown(
     core: Core, stack: records.Stack, name: str, definition: Definition, row: records.Resource | None
 ) -> dict[str, Any]:
     planned = definition.planned(name)
-    record = row or resource_views.blank(stack, name, planned.type)
+    record = row or blank(stack.id, name, planned.type)
     kind = planned.kind(record, core.journal.host(stack))
     return resource_views.full(stack, record, definition, kind)

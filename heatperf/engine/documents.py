@@ -25,21 +25,61 @@ SECTIONS = (
     "parameter_merge_strategies",
 )
 
-#: Entries that merge keys may give one mapping.
+#: Entries that merge keys may copy in one text; far above what a template within max_template_size needs.
 _MAX_MERGED = 100_000
 
+#: Levels of YAML that the loader in C may meet. It recurses on the thread's stack, with nothing to stop it: some 30000
+#: levels, "- - - ..." of 60 KB, end the process. Python's own limit is of this order.
+_MAX_NESTED = 1000
+_OPENERS = ("[", "{", "- ", "? ")
 
-class _Loader(_BaseLoader):
+
+def check_nesting(text: str | bytes) -> None:
+    """Refuse YAML that is nested too deeply for the loader in C, before the loader sees it.
+
+    Levels that need no opener need ever more indentation: a megabyte holds about 1400 of them, which is harmless. So
+    the events are counted only where there are many openers, or bytes, which may be UTF-16.
+
+    :raises ValueError: it is nested too deeply
+    :raises yaml.YAMLError: it is no YAML
+    """
+    if isinstance(text, str) and sum(map(text.count, _OPENERS)) < _MAX_NESTED:
+        return
+    depth = 0
+    for event in yaml.parse(text, Loader=_BaseLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _MAX_NESTED:
+                raise ValueError("The YAML is nested too deeply.")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+class Loader(_BaseLoader):
     """Safe YAML with timestamps left as the text they were: an unquoted 2013-05-23 is a version, not a date."""
+
+    _merged = 0
+    _merging = False
 
     def flatten_mapping(self, node: Any) -> None:
         """Write out merge keys (``<<``), which multiply like aliases but inside the loader.
 
-        :raises ValueError: one mapping gets more than _MAX_MERGED entries
+        The loader calls this for every mapping, and from within for every mapping that a merge key names. Only the
+        latter count, before their entries are copied.
+
+        :raises heat.RequestLimitExceeded: merge keys copy more than _MAX_MERGED entries
         """
+        if self._merging:
+            self._merged += len(node.value)
+            if self._merged > _MAX_MERGED:
+                raise heat.RequestLimitExceeded(
+                    message=f"The merge keys of the YAML stand for more than {_MAX_MERGED} values."
+                )
+            super().flatten_mapping(node)
+            return
+        self._merging = True
         super().flatten_mapping(node)
-        if len(node.value) > _MAX_MERGED:
-            raise ValueError(f"The merge keys of the YAML stand for more than {_MAX_MERGED} values.")
+        self._merging = False
 
 
 def _text(loader: Any, node: Any) -> Any:
@@ -47,19 +87,22 @@ def _text(loader: Any, node: Any) -> Any:
 
 
 for _tag in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp"):
-    _Loader.add_constructor(_tag, _text)
+    Loader.add_constructor(_tag, _text)
 
 
 def _load_yaml(text: str) -> Any:
     """Return what YAML text says, an empty mapping for an empty document.
 
     :raises yaml.YAMLError: from the pure Python loader, whose text names line and column
+    :raises ValueError: it is nested too deeply
     """
     try:
-        # S506: _Loader derives from a safe loader
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506
-    except yaml.YAMLError:
-        value = yaml.safe_load(text)
+        try:
+            check_nesting(text)
+            # S506: Loader derives from a safe loader
+            value = yaml.load(text, Loader=Loader)  # noqa: S506
+        except yaml.YAMLError:
+            value = yaml.safe_load(text)
     except RecursionError:
         raise ValueError("The YAML is nested too deeply.") from None
     return {} if value is None else value

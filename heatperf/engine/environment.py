@@ -8,7 +8,6 @@ Environment belongs to one request.
 import fnmatch
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from heatperf.engine import documents
@@ -23,18 +22,6 @@ EVENT_SINKS = ("zaqar-queue",)
 
 _STRATEGIES = ("overwrite", "merge", "deep_merge")
 _TEMPLATE_SUFFIXES = (".yaml", ".template")
-
-
-@dataclass(frozen=True)
-class Implementation:
-    """What a resource type stands for.
-
-    :param name: a type that is built in, or the address of a template
-    :param is_template: which of both
-    """
-
-    name: str
-    is_template: bool
 
 
 def _words(value: Any) -> list[Any]:
@@ -131,7 +118,7 @@ class Registry:
             if isinstance(target, str) and target != resource_type and resource_type.startswith(prefix):
                 yield target[:-1] + resource_type[len(prefix) :] if target.endswith("*") else target
 
-    def find(self, resource_type: str, builtin: Collection[str], resource_name: str | None = None) -> Implementation:
+    def find(self, resource_type: str, builtin: Collection[str], resource_name: str | None = None) -> str:
         """Return what a type stands for, through any number of aliases.
 
         :param builtin: types that the engine has
@@ -145,19 +132,19 @@ class Registry:
 
     def _find(
         self, resource_type: str, builtin: Collection[str], resource_name: str | None, seen: tuple[str, ...]
-    ) -> Implementation | None:
+    ) -> str | None:
         # aliases that go in circles lead nowhere; the bound keeps a chain of generated names from going on for ever
         if resource_type in seen or len(seen) >= 50:
             return None
         for target in self._candidates(resource_type, resource_name):
             if target.endswith(_TEMPLATE_SUFFIXES):
-                return Implementation(target, True)
+                return target
             found = self._find(target, builtin, resource_name, (*seen, resource_type))
             if found is not None:
                 return found
-        return Implementation(resource_type, False) if resource_type in builtin else None
+        return resource_type if resource_type in builtin else None
 
-    def type_for(self, resource_type: Any, builtin: Collection[str], resource_name: str) -> Implementation:
+    def type_for(self, resource_type: Any, builtin: Collection[str], resource_name: str) -> str:
         """Return what a resource's type stands for, as a stack asks it.
 
         :raises heat.StackValidationFailed: it is no type, or there is none of this name

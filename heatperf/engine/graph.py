@@ -69,26 +69,6 @@ class Graph:
         """
         return list(self._required_by[name])
 
-    def leaves(self) -> list[str]:
-        """Return the nodes that require nothing."""
-        return [name for name, needed in self._requires.items() if not needed]
-
-    def roots(self) -> list[str]:
-        """Return the nodes that nothing requires."""
-        return [name for name, users in self._required_by.items() if not users]
-
-    def edges(self) -> list[tuple[str, str]]:
-        """Return (requirer, required) pairs."""
-        return [(name, needed) for name, all_needed in self._requires.items() for needed in all_needed]
-
-    def check(self) -> None:
-        """Raise if there is a cycle.
-
-        :raises heat.CircularDependencyException: some nodes require each other
-        """
-        for _name in self:
-            pass
-
     def _sorted(self, requires: dict[str, dict[str, None]], users: dict[str, dict[str, None]]) -> Iterator[str]:
         order = {name: index for index, name in enumerate(requires)}
         waiting = {name: len(needed) for name, needed in requires.items()}

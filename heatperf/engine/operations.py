@@ -26,7 +26,7 @@ from heatperf.engine.definition import Definition
 from heatperf.engine.journal import Journal, LiveAttributes
 from heatperf.engine.records import COMPLETE, FAILED, IN_PROGRESS
 from heatperf.engine.resources.base import ReplacementNeeded, Steps
-from heatperf.engine.rows import best_rows, living, snapshot_data, store_template
+from heatperf.engine.rows import best_rows, fail_snapshots, living, snapshot_data, store_template
 from heatperf.engine.scheduler import Cancelled, Scheduler, Task, TimedOut
 from heatperf.engine.store import Session, StoreUnwritable
 from heatperf.engine.work import Failure, Work, new_row
@@ -137,6 +137,7 @@ class Operations:
         """
         with self.held(stack_id) as control:
             with self.store.transaction() as session:
+                fail_snapshots(session, stack_id, f"Stack {action} started")
                 if prepare is not None:
                     prepare(session)
                 stack = living(session, stack_id)
@@ -273,7 +274,8 @@ class Operations:
         stack, action, definition = operation.stack, operation.stack.action, operation.definition
         work = Work(self.journal, stack, record, definition, action)
         if action in _VISITS:
-            if bring == _VISITS[action]:
+            # What an operation that failed left behind has a place in no definition: only deletions go there.
+            if bring == _VISITS[action] and (number, True) in operation.waits:
                 yield from {
                     "CHECK": work.check,
                     "RESUME": work.resume,
@@ -398,8 +400,10 @@ class Operations:
         self._finish(control, operation, COMPLETE, reason)
 
     def _fail(self, control: Control, operation: Operation, reason: str) -> None:
-        if not self._finish(control, operation, FAILED, reason):
-            return
+        self._finish(control, operation, FAILED, reason)
+
+    def _undo(self, operation: Operation) -> None:
+        """Start the rollback of an operation that failed, where there is to be one."""
         stack = operation.stack
         if not stack.disable_rollback and stack.action in _ROLLED_BACK:
             try:
@@ -407,11 +411,8 @@ class Operations:
             except heat.HeatError:
                 LOG.exception("The rollback of stack %s could not start", stack.id)
 
-    def _finish(self, control: Control, operation: Operation, status: str, reason: str) -> bool:
-        """Record the operation's end. Where the disk has no room for it, go on trying.
-
-        :returns: whether it is recorded
-        """
+    def _finish(self, control: Control, operation: Operation, status: str, reason: str) -> None:
+        """Record the operation's end, and do what follows from it. Where the disk has no room for it, go on trying."""
         if operation.stack.action == "CHECK" and not operation.definition.supports_check():
             reason += ". 'CHECK' not fully supported (see resources)"
         control.operation = None
@@ -421,19 +422,15 @@ class Operations:
         except StoreUnwritable:
             LOG.warning("The end of %s of stack %s is not stored yet", operation.stack.action, operation.stack.id)
             self.scheduler.start(self._finish_later(control, operation, status, reason), _log_trouble, delay=_RETRY)
-            return False
-        return True
 
     def _finish_later(self, control: Control, operation: Operation, status: str, reason: str) -> Steps:
         while True:
             with control.lock:
                 if control.operation is not None:
                     return
-                try:
+                with contextlib.suppress(StoreUnwritable):
                     self._record_end(control, operation, status, reason)
                     return
-                except StoreUnwritable:
-                    pass
             yield _RETRY
 
     def _record_end(self, control: Control, operation: Operation, status: str, reason: str) -> None:
@@ -460,13 +457,17 @@ class Operations:
                 session.delete(records.Snapshot, "stack_id = ?", stack.id)
                 session.delete(records.Resource, "stack_id = ?", stack.id)
                 session.update(records.Stack, stack.id, deleted_at=self.journal.now())
-            if status == COMPLETE:
-                session.delete(
-                    records.Template,
-                    "stack_id = ? AND id != (SELECT template_id FROM stacks WHERE id = ?)",
-                    stack.id,
-                    stack.id,
-                )
+            # Also after a failure, or a stack that is updated in vain again and again would fill the disk.
+            session.delete(
+                records.Template,
+                "stack_id = ? AND id != (SELECT template_id FROM stacks WHERE id = ?)"
+                " AND id IS NOT (SELECT previous_template_id FROM stacks WHERE id = ?)",
+                stack.id,
+                stack.id,
+                stack.id,
+            )
+        if status == FAILED:
+            self._undo(operation)
 
     def _settle_orphans(self, session: Session, control: Control, stack: records.Stack) -> None:
         """Fail resources that say they are in progress while nothing works on them: their end could not be stored."""
@@ -506,6 +507,7 @@ class Operations:
                     return
                 stack.status, stack.status_reason = FAILED, f"Stack {stack.action} cancelled"
                 session.update(records.Stack, stack_id, status=FAILED, status_reason=stack.status_reason, traversal="")
+                fail_snapshots(session, stack_id, stack.status_reason)
                 self.journal.stack_event(session, stack)
             if operation is not None:
                 self._end_watch(operation)

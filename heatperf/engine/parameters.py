@@ -2,7 +2,7 @@
 
 Comes in: the parameters section, what the client gave, defaults of the environment, facts of the stack. Goes out:
 values in their types. Raises InvalidSchemaError, StackValidationFailed, UserParameterMissing, UnknownUserParameter with
-upstream's texts. ParameterValues is read from many threads; only set_stack_id changes it, before others see it.
+upstream's texts. ParameterValues is read from many threads and not changed.
 """
 
 import json
@@ -299,30 +299,13 @@ class ParameterValues(Mapping[str, Any]):
             if name in self.parameters:
                 self.parameters[name].set_default(value)
 
-    @classmethod
-    def build(
-        cls,
-        schemas: Mapping[str, ParameterSchema],
-        given: Mapping[str, Any] | None = None,
-        *,
-        stack_name: str = "",
-        stack_id: str = "",
-        project_id: str = "",
-        defaults: Mapping[str, Any] | None = None,
-        values: bool = True,
-    ) -> "ParameterValues":
-        """Return the validated parameters of a stack.
+    def validate(self, values: bool = True) -> None:
+        """Check all parameters.
 
         :param values: whether values are needed and checked; validate_template asks without
         :raises heat.UnknownUserParameter, heat.UserParameterMissing: a name is too much or too little
         :raises heat.StackValidationFailed, heat.InvalidSchemaError: a value or a schema is wrong
         """
-        built = cls(schemas, given, stack_name=stack_name, stack_id=stack_id, project_id=project_id, defaults=defaults)
-        built.validate(values)
-        return built
-
-    def validate(self, values: bool = True) -> None:
-        """Check all parameters; see build."""
         for name in self.given:
             if name not in self._schemas:
                 raise heat.UnknownUserParameter(key=name)
@@ -340,11 +323,6 @@ class ParameterValues(Mapping[str, Any]):
 
     def __contains__(self, name: object) -> bool:
         return name in self.parameters
-
-    def set_stack_id(self, stack_id: str) -> None:
-        """Set OS::stack_id, which a new stack gets only when it is stored."""
-        self.parameters["OS::stack_id"].schema.default = stack_id
-        self.parameters["OS::stack_id"]._parsed = None
 
     def user_parameters(self) -> dict[str, Parameter]:
         """Return the parameters that are not pseudo parameters."""

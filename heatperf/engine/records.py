@@ -67,7 +67,7 @@ _Time = datetime.datetime | None
 @dataclass
 class Stack(Record):
     table: ClassVar[str] = "stacks"
-    json_columns: ClassVar[frozenset[str]] = frozenset({"tags", "owner"})
+    json_columns: ClassVar[frozenset[str]] = frozenset({"tags"})
     time_columns: ClassVar[frozenset[str]] = frozenset({"created_at", "updated_at", "deleted_at"})
     bool_columns: ClassVar[frozenset[str]] = frozenset({"disable_rollback", "converge"})
 
@@ -95,8 +95,6 @@ class Stack(Record):
     parent_resource_name: str | None = None
     nested_depth: int = 0
     stack_user_project_id: str | None = None
-    #: facts of the creator that templates can ask for (OS::project_id) and that belong to no column
-    owner: dict[str, Any] = field(default_factory=dict)
 
     @property
     def state(self) -> tuple[str, str]:

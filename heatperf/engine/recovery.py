@@ -10,6 +10,7 @@ decides what comes next (an update, a deletion). Nothing is begun anew here, sin
 from heatperf.engine import records
 from heatperf.engine.journal import Journal
 from heatperf.engine.records import COMPLETE, FAILED, IN_PROGRESS
+from heatperf.engine.rows import fail_snapshots
 from heatperf.engine.store import Session
 
 
@@ -40,8 +41,7 @@ def _settle_stack(journal: Journal, session: Session, stack: records.Stack) -> N
     reason = f"Engine went down during stack {stack.action}"
     _settle_resources(journal, session, stack, reason)
     session.delete(records.Resource, "stack_id = ? AND action = 'DELETE' AND status = ?", stack.id, COMPLETE)
-    for snapshot in session.select(records.Snapshot, "stack_id = ? AND status = ?", stack.id, IN_PROGRESS):
-        session.update(records.Snapshot, snapshot.id, status=FAILED, status_reason=reason)
+    fail_snapshots(session, stack.id, reason)
     session.update(records.Stack, stack.id, status=FAILED, status_reason=reason, traversal="")
     stack.status, stack.status_reason = FAILED, reason
     journal.stack_event(session, stack)

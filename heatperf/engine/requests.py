@@ -151,6 +151,10 @@ def check_structure(core: Core, template: Template) -> None:
         template.validate()
     except Exception as error:
         raise heat.StackValidationFailed(message=str(error)) from error
+    _hold_limit(core, template)
+
+
+def _hold_limit(core: Core, template: Template) -> None:
     most = core.settings.max_resources_per_stack
     if most != -1 and len(template.resources) > most:
         raise heat.RequestLimitExceeded(message=heat.StackResourceLimitExceeded.template)
@@ -191,9 +195,7 @@ def changed_definition(
         template, environment = request.patched(core.template_row(stack), args.get("clear_parameters", []))
     else:
         template, environment = request.parse()
-    most = core.settings.max_resources_per_stack
-    if most != -1 and len(template.resources) > most:
-        raise heat.RequestLimitExceeded(message=heat.StackResourceLimitExceeded.template)
+    _hold_limit(core, template)
     columns = {
         "timeout": stack.timeout,
         "disable_rollback": stack.disable_rollback,

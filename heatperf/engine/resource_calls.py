@@ -10,7 +10,7 @@ from typing import Any
 from heatperf.engine import queries, records, resource_views, views
 from heatperf.engine.caller import Caller
 from heatperf.engine.core import Core
-from heatperf.engine.definition import Definition
+from heatperf.engine.definition import Definition, blank
 from heatperf.engine.environment import HOOKS
 from heatperf.engine.records import COMPLETE, FAILED
 from heatperf.engine.resources.base import Resource
@@ -76,7 +76,7 @@ class ResourceCalls:
         definition = self._core.present(stack)
         if self._core.settings.heat_stack_user_role in caller.roles:
             raise heat.Forbidden()
-        record = self._find(stack, definition, resource_name)
+        record = self._find(stack, definition, self._core.resources(stack), resource_name)
         return self._full(stack, record, definition, with_attributes=with_attr)
 
     def describe_stack_resources(
@@ -84,20 +84,25 @@ class ResourceCalls:
     ) -> list[Answer]:
         stack = self._core.load_stack(caller, stack_identity)
         definition = self._core.present(stack)
+        rows = self._core.resources(stack)
         return [
-            self._full(stack, self._find(stack, definition, name), definition)
+            self._full(stack, self._find(stack, definition, rows, name), definition)
             for name in definition.names()
             if resource_name is None or name == resource_name
         ]
 
-    def _find(self, stack: records.Stack, definition: Definition, name: str) -> records.Resource:
+    @staticmethod
+    def _find(
+        stack: records.Stack, definition: Definition, rows: Mapping[str, records.Resource], name: str
+    ) -> records.Resource:
         """A resource by name, also one that only the template knows.
 
+        :param rows: the stack's resources
         :raises ResourceNotFound: nobody knows it
         """
-        record = self._core.resources(stack).get(name)
+        record = rows.get(name)
         if record is None and definition.has(name):
-            return resource_views.blank(stack, name, definition.planned(name).type)
+            return blank(stack.id, name, definition.planned(name).type)
         if record is None:
             raise heat.ResourceNotFound(resource_name=name, stack_name=stack.name)
         return record
@@ -122,7 +127,7 @@ class ResourceCalls:
     ) -> Any:
         stack = self._core.load_stack(caller, stack_identity)
         definition = self._core.present(stack)
-        record = self._find(stack, definition, resource_name)
+        record = self._find(stack, definition, self._core.resources(stack), resource_name)
         if record.id is None:
             raise heat.ResourceNotAvailable(resource_name=resource_name)
         kind = self._kind(stack, record, definition)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heatperf.engine import records, resources, views
-from heatperf.engine.definition import Definition
+from heatperf.engine.definition import Definition, blank
 from heatperf.engine.resources.base import Host, Resource
 from heatperf.engine.resources.schema import Properties
 
@@ -46,7 +46,7 @@ def properties(values: Properties) -> dict[str, Any]:
 def preview_resource(stack: records.Stack, definition: Definition, name: str, host: Host) -> dict[str, Any]:
     """A resource of a stack that is only thought of."""
     planned = definition.planned(name)
-    record = blank(stack, name, planned.type)
+    record = blank(stack.id, name, planned.type)
     kind = planned.kind(record, host)
     values = planned.properties()
     return views.format_resource(
@@ -59,20 +59,6 @@ def preview_resource(stack: records.Stack, definition: Definition, name: str, ho
             "attributes": attributes(kind, values),
             "properties": properties(values),
         },
-    )
-
-
-def blank(stack: records.Stack, name: str, type_name: str) -> records.Resource:
-    """A resource of which nothing exists, not even a row."""
-    return records.Resource(
-        id=None,
-        uuid="",
-        name=name,
-        stack_id=stack.id,
-        type=type_name,
-        action="INIT",
-        status=records.COMPLETE,
-        created_at=None,  # type: ignore[arg-type] # shown as null
     )
 
 

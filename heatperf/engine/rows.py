@@ -8,7 +8,7 @@ from typing import Any
 
 from heatperf.engine import records
 from heatperf.engine.definition import Definition
-from heatperf.engine.records import FAILED
+from heatperf.engine.records import FAILED, IN_PROGRESS
 from heatperf.engine.store import Session
 from heatperf.errors import heat
 
@@ -49,6 +49,12 @@ def best_rows(rows: Iterable[records.Resource], stack: records.Stack) -> dict[st
         if row.name not in best or suitability(row) > suitability(best[row.name]):
             best[row.name] = row
     return best
+
+
+def fail_snapshots(session: Session, stack_id: str, reason: str) -> None:
+    """Fail what snapshots of a stack are in progress: their operation ends before it could take them."""
+    for snapshot in session.select(records.Snapshot, "stack_id = ? AND status = ?", stack_id, IN_PROGRESS):
+        session.update(records.Snapshot, snapshot.id, status=FAILED, status_reason=reason)
 
 
 def snapshot_data(session: Session, stack: records.Stack) -> dict[str, Any]:

@@ -103,9 +103,6 @@ def peer_uid(sock: socket.socket) -> int:
     return int(struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1])
 
 
-# Native threads
-
-
 def remove_own(path: str, own: os.stat_result) -> None:
     """Remove the socket file, unless a successor has put its own there."""
     with contextlib.suppress(OSError):

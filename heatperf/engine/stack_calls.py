@@ -237,14 +237,17 @@ class StackCalls:
         return compare(self._core, stack, definition)
 
     def stack_cancel_update(self, caller: Caller, stack_identity: Identity, cancel_with_rollback: bool = True) -> None:
-        stack = self._core.load_stack(caller, stack_identity)
+        stack_id = self._core.load_stack(caller, stack_identity).id
         allowed = ("UPDATE",) if cancel_with_rollback else ("UPDATE", "CREATE")
-        if stack.status != IN_PROGRESS or stack.action not in allowed:
-            raise heat.NotSupported(feature=f"Cancelling update when stack is {stack.action}_{stack.status}")
-        if cancel_with_rollback:
-            self._core.operations.rollback(stack.id)
-        else:
-            self._core.operations.stop(stack.id)
+        # Held: an update that ends between the look and the rollback leaves nothing to go back to but an empty stack.
+        with self._core.operations.held(stack_id):
+            stack = self._core.load_stack(caller, stack_identity)
+            if stack.status != IN_PROGRESS or stack.action not in allowed:
+                raise heat.NotSupported(feature=f"Cancelling update when stack is {stack.action}_{stack.status}")
+            if cancel_with_rollback:
+                self._core.operations.rollback(stack_id)
+            else:
+                self._core.operations.stop(stack_id)
 
     def delete_stack(self, caller: Caller, stack_identity: Identity) -> None:
         self._delete(self._core.load_stack(caller, stack_identity), abandon=False)

@@ -18,6 +18,8 @@ from heatperf.errors import ConfigurationError
 DATABASE = "engine.sqlite"
 LOCK = "lock"
 
+# Seconds; a side process without a supervisor ends after two.
+LOCK_WAIT = 3.0
 _MAGIC = b"SQLite format 3\0"
 #: Written into the database header ("heat" in ASCII), so that a foreign SQLite file is never taken for ours.
 APPLICATION_ID = 0x68656174
@@ -41,7 +43,7 @@ def acquire(state: pathlib.Path) -> TextIO:
         ) from error
     file = os.fdopen(descriptor, "r+")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(file)
     except OSError as error:
         holder = file.read().split()
         file.close()
@@ -65,6 +67,18 @@ def acquire(state: pathlib.Path) -> TextIO:
             f"the engine cannot write in {state}: {error.strerror}", "free some disk space there"
         ) from error
     return file
+
+
+def _lock(file: TextIO) -> None:
+    """A predecessor whose supervisor was killed needs a moment to notice."""
+    deadline = time.monotonic() + LOCK_WAIT
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.1)
 
 
 def _start_time() -> str:

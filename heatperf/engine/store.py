@@ -16,7 +16,7 @@ import pathlib
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from heatperf.engine import records, statefolder
@@ -27,7 +27,7 @@ R = TypeVar("R", bound=records.Record)
 #: Readers that may run at once beside the writer; more wait.
 _READERS = 4
 
-_TYPES = {"INTEGER": ("timeout", "template_id", "previous_template_id", "nested_depth", "replaces", "replaced_by")}
+_NUMBERS = ("timeout", "template_id", "previous_template_id", "nested_depth", "replaces", "replaced_by")
 
 _INDEXES = (
     # One living stack of a name per project; a race of two creates ends here.
@@ -207,11 +207,6 @@ class Store:
         finally:
             self._readers.put(connection)
 
-    def write(self, step: Callable[[Session], Any]) -> Any:
-        """Run ``step`` in a transaction of its own and return what it returns."""
-        with self.transaction() as session:
-            return step(session)
-
     def close(self) -> None:
         """Close the database and free the folder. Waits for transactions that run."""
         with self._writing:
@@ -239,7 +234,7 @@ def _create_schema(connection: sqlite3.Connection) -> None:
             elif column == kind.key:
                 columns.append(f'"{column}" TEXT PRIMARY KEY')
             else:
-                is_number = column in _TYPES["INTEGER"] or column in kind.bool_columns
+                is_number = column in _NUMBERS or column in kind.bool_columns
                 columns.append(f'"{column}" {"INTEGER" if is_number else "TEXT"}')
         connection.execute(f"CREATE TABLE {kind.table} ({', '.join(columns)})")
     for statement in _INDEXES:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heatperf.engine import documents, functions
-from heatperf.engine.bound import Bound, NoAttributes, StackFacts
+from heatperf.engine.bound import Bound, StackFacts
 from heatperf.engine.limits import DEFAULT, Limits, check_shape
 from heatperf.engine.parameters import ParameterSchema, ParameterValues
 from heatperf.errors import heat
@@ -287,12 +287,10 @@ class Template:
             message=f'"{section}" must contain a map of {section[:-1]} maps. Found a [{type(entry)}] instead'
         )
 
-    def validate(self, max_resources: int = -1) -> None:
+    def validate(self) -> None:
         """Check sections and the keywords of resources: all that upstream checks before it looks at parameters.
 
-        :param max_resources: most resources of a stack; -1 for any number
         :raises heat.StackValidationFailed: something is wrong
-        :raises heat.RequestLimitExceeded: there are too many resources
         """
         sections = (*_SECTIONS, "conditions") if self.has_conditions else _SECTIONS
         for section in self.raw:
@@ -304,8 +302,6 @@ class Template:
         for entry in resources.values():
             if not entry["type"]:
                 raise heat.StackValidationFailed(message="Each Resource must contain a Type key.")
-        if 0 <= max_resources < len(resources):
-            raise heat.RequestLimitExceeded(message=heat.StackResourceLimitExceeded.template)
 
     def _validate_resource(self, entry: Any) -> None:
         if not entry:
@@ -364,19 +360,18 @@ class Template:
         self,
         parameters: ParameterValues,
         stack: StackFacts,
-        attributes: functions.AttributeSource | None = None,
+        attributes: functions.AttributeSource,
     ) -> Bound:
         """Return the template as part of a stack, where functions have values.
 
-        :param attributes: asked for references and attributes of resources; without it no resource is there yet
+        :param attributes: asked for references and attributes of resources
         """
-        return Bound(self, parameters, stack, attributes or NoAttributes())
+        return Bound(self, parameters, stack, attributes)
 
 
 __all__ = [
     "ALIASES",
     "Bound",
-    "NoAttributes",
     "OutputDefinition",
     "ResourceDefinition",
     "StackFacts",

@@ -33,7 +33,6 @@ def format_stack(
     description: str,
     outputs: list[dict[str, Any]] | None,
     preview: bool = False,
-    now: datetime.datetime | None = None,
 ) -> dict[str, Any]:
     """A stack in full.
 
@@ -43,7 +42,7 @@ def format_stack(
     answer: dict[str, Any] = {
         "stack_name": stack.name,
         "stack_identity": stack_identity(stack),
-        "creation_time": isotime(stack.created_at or now),
+        "creation_time": isotime(stack.created_at),
         "updated_time": isotime(stack.updated_at),
         "deletion_time": isotime(stack.deleted_at),
         "notification_topics": [],

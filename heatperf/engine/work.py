@@ -72,10 +72,17 @@ class Work:
         if self.operation == "CREATE":
             yield from self._hook("CREATE", "pre-create")
         kind = planned.kind(record, self.journal.host(self.stack))
-        properties = planned.properties()
-        stored = frozen_properties(kind, properties)
-        self._set(properties=stored, requires=requires, template_id=template_id, definition=planned.frozen(stored))
-        record.metadata = planned.metadata()
+        try:
+            properties = planned.properties()
+            stored = frozen_properties(kind, properties)
+            definition, metadata = planned.frozen(stored), planned.metadata()
+        except Exception as error:  # a function may object only now that it gets the values of other resources
+            self._set(requires=requires, template_id=template_id)
+            failure = Failure.of(record, "CREATE", error)
+            self.state_set("CREATE", FAILED, str(failure))
+            raise failure from error
+        self._set(properties=stored, requires=requires, template_id=template_id, definition=definition)
+        record.metadata = metadata
 
         def steps() -> Steps:
             properties.validate()
@@ -119,7 +126,7 @@ class Work:
         restricted = planned.restricted_actions()
         if planned.resource_type is not self.journal.resource_type(record):
             if "replace" in restricted:
-                raise self._restricted("replace")
+                raise self._refused(heat.ResourceActionRestricted(action="replace"))
             raise ReplacementNeeded(record.name)
         if record.replaced_by is not None:
             self._set(replaced_by=None)
@@ -138,10 +145,12 @@ class Work:
                 changed_properties(kind, before, after)
         except ReplacementNeeded:
             if "replace" in restricted:
-                raise self._restricted("replace") from None
+                raise self._refused(heat.ResourceActionRestricted(action="replace")) from None
             raise
+        except Exception as error:
+            raise self._refused(error) from error
         if wanted and "update" in restricted:
-            raise self._restricted("update")
+            raise self._refused(heat.ResourceActionRestricted(action="update"))
         if not wanted:
             self._unchanged(template_id)
             return
@@ -166,8 +175,8 @@ class Work:
         yield from self._recorded("UPDATE", steps, expected=ReplacementNeeded)
         yield from self._hook("UPDATE", "post-update")
 
-    def _restricted(self, what: str) -> Failure:
-        error = heat.ResourceActionRestricted(action=what)
+    def _refused(self, error: Exception) -> Failure:
+        """The failure of an update that was not begun: the resource stays as it is."""
         self.journal.resource_event(self.stack, self.record, "UPDATE", FAILED, str(error))
         return Failure.of(self.record, "UPDATE", error)
 
@@ -222,7 +231,10 @@ class Work:
 
     def suspend(self) -> Steps:
         """Suspend the resource. :raises Failure: its state does not allow it"""
-        if self.record.action == "DELETE" or (self.record.action != "SUSPEND" and self.record.status != COMPLETE):
+        # Upstream lets one pass that was never created, and takes it for an existing one ever after.
+        if self.record.action in ("INIT", "DELETE") or (
+            self.record.action != "SUSPEND" and self.record.status != COMPLETE
+        ):
             raise self._wrong_state("suspend")
         yield from self._recorded("SUSPEND", _nothing)
 
@@ -233,8 +245,12 @@ class Work:
         yield from self._recorded("RESUME", _nothing)
 
     def snapshot(self) -> Steps:
-        """Record that the resource's data went into a snapshot."""
-        yield from self._recorded("SNAPSHOT", _nothing)
+        """Record that the resource's data went into a snapshot; one that is not there, or failed, stays as it is.
+
+        Upstream makes it SNAPSHOT_COMPLETE, so that the next update takes it for whole.
+        """
+        if self.record.action != "INIT" and self.record.status != FAILED:
+            yield from self._recorded("SNAPSHOT", _nothing)
 
     def _wrong_state(self, verb: str) -> Failure:
         state = (str(self.record.action), str(self.record.status))

@@ -36,9 +36,8 @@ def bind(document, given=None, version="2021-04-16", files=None, limits=DEFAULT,
     """Return a Bound, after all that comes before it in a request."""
     template = Template.parse({"heat_template_version": version, **document}, files=files, limits=limits)
     template.validate()
-    parameters = ParameterValues.build(
-        template.parameters, given, stack_name="stack", stack_id="id", project_id="project", values=values
-    )
+    parameters = ParameterValues(template.parameters, given, stack_name="stack", stack_id="id", project_id="project")
+    parameters.validate(values)
     return template.bind(parameters, StackFacts("stack", "id", "project"), Attributes())
 
 

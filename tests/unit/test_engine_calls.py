@@ -135,6 +135,9 @@ def test_a_project_sees_nothing_of_another(rig):
     with pytest.raises(heat.EntityNotFound):
         rig.call("find_physical_resource", OTHER, physical_resource_id=physical)
     assert rig.call("find_physical_resource", physical_resource_id=physical)["path"] == "/resources/it"
+    # a caller without a project is in nobody's
+    with pytest.raises(heat.EntityNotFound):
+        rig.call("show_stack", {"project_id": None}, stack_identity=identity)
     # an administrator sees all
     assert rig.call("show_stack", ADMIN, stack_identity=identity)[0]["stack_name"] == "mine"
     assert "mine" in names(rig.call("list_stacks", ADMIN))

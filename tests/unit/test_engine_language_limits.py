@@ -5,6 +5,7 @@ import time
 import pytest
 from language_rig import bind, value
 
+from heatperf.api import template_format
 from heatperf.engine import documents
 from heatperf.engine.environment import Environment
 from heatperf.engine.limits import DEFAULT, Limits
@@ -60,17 +61,31 @@ def test_functions_as_deep_as_allowed_do_not_exhaust_the_stack(wrap):
     value(snippet)
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "a: " + "[" * 5_000 + "]" * 5_000, "- " * 10_000])
+@pytest.mark.parametrize("text", ["[" * 100_000, "a: " + "[" * 5_000 + "]" * 5_000, "{a: " * 500])
 def test_deep_texts(text):
-    with pytest.raises((heat.StackValidationFailed, ValueError)):
+    with pytest.raises(ValueError, match="nested too deeply"):
         documents.parse_mapping(text)
+
+
+@pytest.mark.parametrize("level", ["- ", "? ", "{a: "])
+@pytest.mark.parametrize("parse", [documents.parse_environment, lambda text: template_format.parse_mapping(text, 1)])
+def test_yaml_that_would_exhaust_the_stack_of_the_loader_in_c(level, parse):
+    """Without the check, this ends the process."""
+    for text in (level * 100_000, "a: b\nc: " + "[" * 2_000):
+        with pytest.raises(ValueError, match="The YAML is nested too deeply"):
+            parse(text)
+
+
+def test_utf_16_is_counted_too():
+    with pytest.raises(ValueError, match="The YAML is nested too deeply"):
+        template_format.parse_mapping(("- " * 100_000).encode("utf-16"), 1)
 
 
 def test_deep_values_of_parameters():
     parameters = {"p": ParameterSchema("json")}
     for given in ("[" * 50_000 + "]" * 50_000, nested(500)):
         with pytest.raises(heat.StackValidationFailed, match="nested too deeply"):
-            ParameterValues.build(parameters, {"p": given})
+            ParameterValues(parameters, {"p": given}).validate()
 
 
 def test_bombs_of_aliases_and_merge_keys():
@@ -84,6 +99,21 @@ def test_bombs_of_aliases_and_merge_keys():
         documents.parse_template(bomb)
     with pytest.raises(heat.StackValidationFailed, match="nested too deeply"):
         documents.parse_template("heat_template_version: 2021-04-16\nresources: &r {a: *r}\n")
+
+
+def test_merge_keys_are_counted_before_they_are_written_out():
+    """Half a megabyte of this stands for four thousand million entries, which take minutes and all memory."""
+    keys, uses = ",".join(map(str, range(40_000))), ",".join(["*a"] * 80_000)
+    text = f"heat_template_version: 2021-04-16\na: &a {{{keys}}}\nb: {{<<: [{uses}]}}\n"
+    with pytest.raises(heat.RequestLimitExceeded, match="The merge keys of the YAML stand for more than 100000 values"):
+        documents.parse_template(text)
+    with pytest.raises(heat.RequestLimitExceeded, match="The merge keys of the YAML stand for more than 100000 values"):
+        template_format.parse_template(text, 1_000_000)
+
+
+def test_merge_keys_do_what_they_are_for():
+    text = "heat_template_version: 2021-04-16\na: &a {x: 1, y: 2}\nb: &b {<<: *a, y: 3}\nc: {<<: [*b, {z: 4}]}\n"
+    assert documents.parse_template(text)["c"] == {"x": 1, "y": 3, "z": 4}
 
 
 def test_large_texts():

@@ -5,7 +5,7 @@ import json
 import pytest
 from language_rig import bind
 
-from heatperf.engine.environment import Environment, Implementation, Registry, merge_environments
+from heatperf.engine.environment import Environment, Registry, merge_environments
 from heatperf.engine.parameters import ParameterValues
 from heatperf.engine.template import Template
 from heatperf.errors import heat
@@ -13,10 +13,12 @@ from heatperf.errors import heat
 BUILTIN = {"OS::Heat::None", "OS::Heat::Value"}
 
 
-def values_of(definition, given=None, version="2021-04-16", **arguments):
+def values_of(definition, given=None, version="2021-04-16", needed=True, **arguments):
     """Return the parameters of a template with one parameter, ``p``."""
     template = Template.parse({"heat_template_version": version, "parameters": {"p": definition}})
-    return ParameterValues.build(template.parameters, {} if given is None else {"p": given}, **arguments)
+    values = ParameterValues(template.parameters, {} if given is None else {"p": given}, **arguments)
+    values.validate(needed)
+    return values
 
 
 @pytest.mark.parametrize(
@@ -220,7 +222,7 @@ def test_newer_keys_are_unknown_to_older_versions(version, definition):
 def test_names_are_checked_both_ways():
     with pytest.raises(heat.UserParameterMissing, match=r"The Parameter \(p\) was not provided."):
         values_of({"type": "string"})
-    assert not values_of({"type": "string"}, values=False).parameters["p"].has_value()
+    assert not values_of({"type": "string"}, needed=False).parameters["p"].has_value()
     with pytest.raises(heat.UnknownUserParameter, match=r"The Parameter \(q\) was not defined in template."):
         bind({}, {"q": 1})
 
@@ -231,11 +233,9 @@ def test_defaults_of_the_environment_go_before_those_of_the_template():
     assert values_of({"type": "string"}, "given", defaults={"p": "environment"})["p"] == "given"
 
 
-def test_the_identifier_may_come_later():
-    values = values_of({"type": "string"}, "x", stack_name="s", project_id="t")
-    assert dict(values) == {"OS::stack_id": "", "OS::project_id": "t", "OS::stack_name": "s", "p": "x"}
-    values.set_stack_id("new")
-    assert values["OS::stack_id"] == "new"
+def test_a_stack_has_parameters_of_its_own():
+    values = values_of({"type": "string"}, "x", stack_name="s", stack_id="i", project_id="t")
+    assert dict(values) == {"OS::stack_id": "i", "OS::project_id": "t", "OS::stack_name": "s", "p": "x"}
     assert list(values.user_parameters()) == ["p"]
 
 
@@ -338,12 +338,12 @@ def test_an_environment_without_sections_is_parameters():
     ],
 )
 def test_types_stand_for_others(registry, resource_type, expected):
-    assert Registry(registry).type_for(resource_type, BUILTIN, "r") == Implementation(expected, False)
+    assert Registry(registry).type_for(resource_type, BUILTIN, "r") == expected
 
 
 def test_types_stand_for_templates():
-    assert Registry({"A": "file:///x.yaml"}).find("A", BUILTIN) == Implementation("file:///x.yaml", True)
-    assert Registry().find("x.template", BUILTIN) == Implementation("x.template", True)
+    assert Registry({"A": "file:///x.yaml"}).find("A", BUILTIN) == "file:///x.yaml"
+    assert Registry().find("x.template", BUILTIN) == "x.template"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import threading
 import pytest
 from lifecycle_rig import Rig, await_that, hot, probe
 
+from heatperf.engine import records
+from heatperf.engine.store import StoreUnwritable
 from heatperf.errors import heat
 
 
@@ -259,6 +261,32 @@ def test_cancelling_an_update_may_leave_it_where_it_is(rig):
         rig.call("stack_cancel_update", stack_identity=identity)
 
 
+def test_cancelling_an_update_that_ends_meanwhile_takes_nothing_away(rig, monkeypatch):
+    identity = slow_update(rig, "over")
+    operations = rig.engine._core.operations
+    held = operations.held
+
+    def once_it_ended(stack_id):
+        rig.ended(identity)
+        return held(stack_id)
+
+    monkeypatch.setattr(operations, "held", once_it_ended)
+    with pytest.raises(heat.NotSupported, match="Cancelling update when stack is UPDATE_COMPLETE is not supported"):
+        rig.call("stack_cancel_update", stack_identity=identity)
+    assert rig.resource_states(identity) == {"it": "UPDATE_COMPLETE"}
+
+
+def test_updates_in_vain_leave_no_templates_behind(rig):
+    identity = rig.made("vain", hot(it="x"))
+    for number in range(4):
+        rig.update(identity, hot(it=probe(value=f"v{number}", fail=True)))
+        assert rig.ended(identity)["stack_status"] == "FAILED"
+    with rig.engine._core.store.reading() as session:
+        assert session.count(records.Template, "stack_id = ?", identity["stack_id"]) == 2
+    rig.update(identity, hot(it=probe(value="last", fail=True)), disable_rollback=False)
+    assert rig.ended(identity, "ROLLBACK")["stack_status"] == "FAILED"
+
+
 def test_an_update_during_an_update_waits_for_busy_resources(rig):
     identity = slow_update(rig, "twice")
     rig.update(identity, hot(it=probe(value="c"), more="x"))
@@ -301,6 +329,51 @@ def test_suspend_and_resume_visit_every_resource_in_their_order(rig):
     seen = rig.events(identity)
     rig.call("stack_resume", stack_identity=identity)
     assert rig.events(identity) == seen
+
+
+def test_suspend_passes_by_what_a_failed_update_left_behind(rig):
+    config = {"type": "OS::Heat::SoftwareConfig", "properties": {"config": "x"}}
+    identity = rig.made("used", hot(kept="x", used=config))
+    config_id = rig.resources(identity)["used"]["physical_resource_id"]
+    rig.call("create_software_deployment", server_id="s", config_id=config_id)
+    rig.update(identity, hot(kept="x"))
+    assert rig.ended(identity)["stack_status"] == "FAILED"
+    rig.call("stack_suspend", stack_identity=identity)
+    assert rig.ended(identity, "SUSPEND")["stack_status"] == "COMPLETE"
+    assert rig.resource_states(identity) == {"kept": "SUSPEND_COMPLETE", "used": "DELETE_FAILED"}
+
+
+def test_what_was_never_made_is_not_said_to_be_there(rig):
+    template = hot(bad=probe(fail=True), user=probe("bad"))
+    identity = rig.create("half", template)
+    rig.ended(identity)
+    rig.call("stack_snapshot", stack_identity=identity, name=None)
+    assert rig.ended(identity, "SNAPSHOT")["stack_status"] == "COMPLETE"
+    assert rig.resource_states(identity) == {"bad": "CREATE_FAILED", "user": "INIT_COMPLETE"}
+    cut = rig.create("cut", hot(base=probe(wait_secs=0.1), user=probe("base")))
+    rig.call("stack_cancel_update", stack_identity=cut, cancel_with_rollback=False)
+    rig.call("stack_suspend", stack_identity=cut)
+    told = "Resource SUSPEND failed: Error: resources.user: State ('INIT', 'COMPLETE') invalid for suspend"
+    assert rig.ended(cut, "SUSPEND")["stack_status_reason"] == told
+    assert rig.resource_states(cut)["user"] == "INIT_COMPLETE"
+
+
+def test_a_function_that_objects_to_a_living_value_fails_its_resource(rig):
+    def template(value):
+        given = {"type": "OS::Heat::Value", "properties": {"value": value}}
+        return hot(given=given, user=probe(value={"str_split": [",", {"get_attr": ["given", "value"]}, 0]}))
+
+    identity = rig.create("bad", template({"a": 1}))
+    told = 'ValueError: resources.user: Incorrect arguments to "str_split" should be'
+    assert rig.ended(identity)["stack_status_reason"].startswith(f"Resource CREATE failed: {told}")
+    assert rig.resource_states(identity)["user"] == "CREATE_FAILED"
+    rig.update(identity, template("a,b"))
+    assert rig.ended(identity)["stack_status"] == "COMPLETE"
+    # a resource that is there already stays as it is
+    rig.update(identity, template({"a": 1}))
+    assert rig.ended(identity)["stack_status_reason"].startswith(f"Resource UPDATE failed: {told}")
+    assert rig.resource_states(identity)["user"] == "CREATE_COMPLETE"
+    assert rig.resources(identity)["user"]["attributes"] == {"output": "a"}
 
 
 def test_check_says_what_it_could_not_check(rig):
@@ -346,6 +419,25 @@ def test_snapshot_and_restore(rig):
     rig.call("delete_snapshot", stack_identity=identity, snapshot_id=snapshot["id"])
     with pytest.raises(heat.NotFound):
         rig.call("show_snapshot", stack_identity=identity, snapshot_id=snapshot["id"])
+
+
+def test_a_snapshot_that_another_operation_cuts_off_has_failed(rig):
+    identity = rig.made("cut", hot(it="a"))
+    rig.update(identity, hot(it=probe(value="b", action_wait_secs={"update": -1})))
+    await_that(lambda: rig.resource_states(identity)["it"] == "UPDATE_IN_PROGRESS", "the update")
+    rig.call("stack_cancel_update", stack_identity=identity, cancel_with_rollback=False)
+    # the resource is still busy, so these wait for it
+    cut_off = [rig.call("stack_snapshot", stack_identity=identity, name="s")["id"]]
+    rig.update(identity, hot(it="c"))
+    rig.call("stack_cancel_update", stack_identity=identity, cancel_with_rollback=False)
+    cut_off.append(rig.call("stack_snapshot", stack_identity=identity, name="t")["id"])
+    rig.engine._core.operations.stop(identity["stack_id"])
+    for snapshot_id in cut_off:
+        shown = rig.call("show_snapshot", stack_identity=identity, snapshot_id=snapshot_id)
+        assert shown["status"] == "FAILED"
+        rig.call("delete_snapshot", stack_identity=identity, snapshot_id=snapshot_id)
+    rig.call("delete_stack", stack_identity=identity)
+    assert rig.ended(identity, "DELETE")["stack_status"] == "COMPLETE"
 
 
 def test_a_hook_holds_the_resource_until_it_is_cleared(rig):
@@ -404,6 +496,24 @@ def test_a_disk_that_fills_up_fails_the_operation_and_harms_nothing_else(rig):
     assert "IN_PROGRESS" not in rig.resource_states(identity)["it"]
     rig.call("delete_stack", stack_identity=identity)
     assert rig.ended(identity, "DELETE")["stack_status"] == "COMPLETE"
+
+
+def test_a_failure_that_could_not_be_stored_at_once_is_rolled_back_too(rig, monkeypatch):
+    identity = rig.made("late", hot(it="a"))
+    operations = rig.engine._core.operations
+    record_end = operations._record_end
+    full = iter([True, True])
+
+    def with_a_full_disk(*arguments):
+        if next(full, False):
+            raise StoreUnwritable("full")
+        record_end(*arguments)
+
+    monkeypatch.setattr("heatperf.engine.operations._RETRY", 0.01)
+    monkeypatch.setattr(operations, "_record_end", with_a_full_disk)
+    rig.update(identity, hot(it="a", more=probe(fail=True)), disable_rollback=False)
+    assert rig.ended(identity, "ROLLBACK")["stack_status"] == "COMPLETE"
+    assert rig.resource_states(identity).keys() == {"it"}
 
 
 def test_what_clients_send_cannot_keep_an_operation_from_ending(rig):

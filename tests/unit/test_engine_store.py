@@ -15,9 +15,14 @@ def template(**content):
     return records.Template(id=None, stack_id="s", template=content, files={}, environment={})
 
 
+def write(store, step):
+    with store.transaction() as session:
+        return step(session)
+
+
 def test_keeps_what_was_stored(tmp_path):
     store = Store(tmp_path / "new" / "folder")
-    kept = store.write(lambda session: session.insert(template(a=["ü", None, 1.5])))
+    kept = write(store, lambda session: session.insert(template(a=["ü", None, 1.5])))
     store.close()
     again = Store(tmp_path / "new" / "folder")
     with again.reading() as session:
@@ -27,7 +32,7 @@ def test_keeps_what_was_stored(tmp_path):
 
 def test_only_the_owner_may_read_it(tmp_path):
     store = Store(tmp_path / "state")
-    store.write(lambda session: session.insert(template()))
+    write(store, lambda session: session.insert(template()))
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "state").iterdir()}
     assert modes.keys() >= {"engine.sqlite", "engine.sqlite-wal", "lock"}
     assert set(modes.values()) == {0o600}
@@ -104,7 +109,7 @@ def of_a_newer_release(path):
 def test_a_database_that_is_not_right_is_refused_and_left_alone(tmp_path, damage, told):
     store = Store(tmp_path)
     for number in range(20):
-        store.write(lambda session, number=number: session.insert(template(number=number, text="x" * 3000)))
+        write(store, lambda session, number=number: session.insert(template(number=number, text="x" * 3000)))
     store.close()
     path = tmp_path / statefolder.DATABASE
     damage(path)
@@ -119,7 +124,7 @@ def test_a_database_that_is_not_right_is_refused_and_left_alone(tmp_path, damage
 
 def test_a_full_disk_takes_the_whole_step_back(tmp_path):
     store = Store(tmp_path)
-    kept = store.write(lambda session: session.insert(template(first=True)))
+    kept = write(store, lambda session: session.insert(template(first=True)))
     # SQLite's own limit gives the same error as a full disk.
     pages = store._writer.execute("PRAGMA page_count").fetchone()[0]
     store._writer.execute(f"PRAGMA max_page_count = {pages + 2}")
@@ -129,11 +134,11 @@ def test_a_full_disk_takes_the_whole_step_back(tmp_path):
         session.insert(template(large="x" * 100_000))
 
     with pytest.raises(StoreUnwritable, match="full"):
-        store.write(step)
+        write(store, step)
     with store.reading() as session:
         assert session.select(records.Template) == [kept]
     store._writer.execute("PRAGMA max_page_count = 100000")
-    store.write(step)
+    write(store, step)
     with store.reading() as session:
         assert session.count(records.Template) == 3
     store.close()
@@ -147,7 +152,7 @@ def test_an_exception_takes_the_whole_step_back(tmp_path):
         raise KeyError("anything")
 
     with pytest.raises(KeyError):
-        store.write(step)
+        write(store, step)
     with store.reading() as session:
         assert session.count(records.Template) == 0
     store.close()
@@ -168,6 +173,6 @@ def test_a_closed_store_takes_nothing_more(tmp_path):
     store = Store(tmp_path)
     store.close()
     with pytest.raises(StoreUnwritable):
-        store.write(lambda session: session.insert(template()))
+        write(store, lambda session: session.insert(template()))
     with pytest.raises(StoreUnwritable), store.reading():
         pass
