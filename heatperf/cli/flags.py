@@ -125,17 +125,28 @@ _CONTROL = {
 CONTROL_COMMANDS = tuple(_CONTROL)
 
 
+def seconds(text: str) -> float:
+    """A duration of more than nothing, for argparse."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return value
+
+
 def control_parser(command: str) -> argparse.ArgumentParser:
     """:param command: one of CONTROL_COMMANDS"""
     parser = argparse.ArgumentParser(
         prog=f"heatperf {command}",
         description=_CONTROL[command],
-        epilog="Exit code 1: refused, with the reason; 2: no server could be asked.",
+        epilog=f"Exit code {'' if command == 'status' else '1: refused, with the reason; '}2: no server could be"
+        " asked, or it did not answer in time.",
         allow_abbrev=False,
     )
-    parser.add_argument("--control", metavar="PATH", help="the server's control socket (default: the usual places)")
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=float, help="for the answer (default: as long as it takes)"
+        "--control", metavar="PATH", help="the server's control socket (default: where heatperf serve makes it)"
+    )
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=seconds, help="for the answer (default: as long as it takes)"
     )
     if command == "status":
         parser.add_argument("--json", action="store_true", help="print the answer as JSON")

@@ -23,8 +23,10 @@ def launch(prog: str, argv: Sequence[str]) -> int:
     options.dev = development.is_meant(options, rest, os.environ)
     flags.check_flags(options, rest)
     control = None
-    if options.control != flags.NO_CONTROL:
-        control = Path(options.control) if options.control else default_path(os.environ, os.geteuid())
+    if options.control is None:
+        control = default_path(os.environ, os.geteuid())
+    elif options.control != flags.NO_CONTROL:
+        control = Path(options.control)
     arguments = {"prog": prog, "argv": list(argv), "development": options.dev}
     sides = []
     if flags.engine_of(options) == "embedded":

@@ -2,7 +2,7 @@
 
 In: a loaded configuration and the assignments of its files. Out: handlers on the loggers (``setup``), or what would
 keep them from working (``problems``, which opens no log and changes nothing). Raises ConfigurationError. Runs in the
-supervisor before the fork; workers inherit the handlers.
+zygote before the fork; workers inherit the handlers.
 """
 
 import configparser

@@ -536,11 +536,11 @@ class Generation:
             self._forget(slot)
             return
         lived, now = self._clock() - slot.born, self._clock()
+        slot.reason = slot.late or slot.failure()[0] or how_it_ended(code)
         if not slot.lived:
             self._on_failed_boot(slot, pid, code)
             if self.phase is not Phase.SERVING:
                 return
-        slot.reason = slot.late or slot.failure()[0] or how_it_ended(code)
         slot.restarts += 1
         delay = slot.backoff.delay(lived)
         slot.due = now + delay

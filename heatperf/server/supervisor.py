@@ -286,6 +286,8 @@ class Supervisor:
                 LOG.info("Starting %s on %s", self.title, listener.bind)
             try:
                 self.open_control()
+                if self._control is None:
+                    LOG.info("There is no control socket; signals reload and stop this server")
             except ConfigurationError as error:  # nobody has asked for it
                 LOG.warning("heatperf reload, stop and status cannot reach this server: %s", error)
         if self._predecessor is not None:
@@ -541,6 +543,10 @@ class Supervisor:
         text = f"Serving with {counted(workers)}"
         if serving < workers:
             text = f"Degraded: {serving} of {counted(workers)} serving"
+            if reasons := {slot.reason for slot in current.slots if slot.reason and slot.stage is not Stage.SERVING}:
+                text += f" ({', '.join(sorted(reasons))})"
+        if current.zygote_gone:
+            text += "; workers cannot be replaced until a reload succeeds"
         for side in self.sides:
             if not side.ready:
                 text += f"; the {side.specification.name} is not running"

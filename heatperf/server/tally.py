@@ -52,8 +52,8 @@ def _state(supervisor: Supervisor) -> str:
         return "starting"
     if supervisor.candidate is not None:
         return "reloading"
-    well = current.count(Stage.SERVING) >= current.workers and all(side.ready for side in supervisor.sides)
-    return "serving" if well else "degraded"
+    well = current.count(Stage.SERVING) >= current.workers and not current.zygote_gone
+    return "serving" if well and all(side.ready for side in supervisor.sides) else "degraded"
 
 
 def _row(generation: Generation, slot: Slot, supervisor: Supervisor, now: float) -> dict[str, Any]:

@@ -186,6 +186,30 @@ def test_reload_of_the_configuration(start, tmp_path):
     assert program.stop() == 0
 
 
+def test_reload_of_policy_and_logging(start, tmp_path):
+    """Requests and the supervisor go by the new files; nothing of the new generation gets into the old log."""
+    program = start("heat-api", "--config-file", str(tmp_path / "heat.conf"), "--workers", "1")
+    assert program.request("GET", "/v1/a/stacks")[0] == 500  # no engine answers
+    (tmp_path / "policy.yaml").write_text('"stacks:index": "!"\n')
+    new = CONF.replace("[DEFAULT]", f"[DEFAULT]\nlog_file = {tmp_path}/new.log\nuse_json = true")
+    new = new.replace("[oslo_policy]", f"[oslo_policy]\npolicy_file = {tmp_path}/policy.yaml")
+    (tmp_path / "heat.conf").write_text(new)
+    assert heatperf("reload", "--control", program.control).returncode == 0
+    wait_for(lambda: {program.request("GET", "/v1/a/stacks")[0] for _ in range(3)} == {403})
+    (pid,) = program.workers()
+    os.kill(pid, signal.SIGKILL)
+
+    def messages():
+        lines = [json.loads(line) for line in (tmp_path / "new.log").read_text().splitlines()]
+        return [line["message"] for line in lines]
+
+    wait_for(lambda: any(f"(pid {pid}) was killed by SIGKILL" in message for message in messages()))
+    assert any('"GET /v1/a/stacks HTTP/1.1" 403' in message for message in messages())
+    assert "Reloaded: generation 2 serves with 1 worker" in messages()
+    assert "Reloading" in program.text() and "Reloaded" not in program.text() and "SIGKILL" not in program.text()
+    assert program.stop() == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -41,6 +41,7 @@ def test_replacements_of_short_lived_workers_are_delayed(start):
 
 def test_term_drains(start):
     served = start(workers=2)
+    served.ready()
     port = served.port
     answer = in_background(served.get, "/slow")
     idle = socket.create_connection(("127.0.0.1", port), 10)

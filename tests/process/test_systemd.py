@@ -122,6 +122,17 @@ def test_no_ready_without_a_worker(start, systemd):
     assert systemd.silent()
 
 
+def test_the_status_says_what_is_wrong(start, systemd):
+    served = start(environment={"NOTIFY_SOCKET": systemd.address}, workers=2, boot="fail-others")
+    assert systemd.read()["READY"] == "1"
+    wanted = "Degraded: 1 of 2 workers serving (RuntimeError: not my turn)"
+    wait_for(lambda: systemd.read_rest() == wanted, wanted)
+    (row,) = [row for row in served.status()["workers"] if row["state"] != "serving"]
+    assert row["reason"] == "RuntimeError: not my turn"
+    (served.state / "open").touch()
+    wait_for(lambda: systemd.read_rest() == "Serving with 2 workers", "the second worker")
+
+
 def test_signs_of_life(start, systemd):
     """Half of WatchdogSec apart, from READY on, and only while the supervisor itself lives."""
     environment = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "400000"}
