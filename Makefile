@@ -9,10 +9,14 @@ export PYTHON
 
 ARGS ?=
 PEER ?= heatperf
+MATRIX ?= default
+N ?= 2000
 VENV := .venv/.installed
 PEERS := .peers/heat-27/.installed .peers/keystone/.installed .peers/client/.installed
+# Older engines, which only the client matrix starts.
+OLDER := .peers/heat-25/.installed .peers/heat-24/.installed
 
-.PHONY: help venv peers system serve test lint process kills conformance clean distclean
+.PHONY: help venv peers system serve test lint process kills conformance compare contract e2e older clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,7 +25,12 @@ help:
 	@echo "make lint          ruff and mypy"
 	@echo "make process       the real server under load: kills, reloads, TERM, crash loop, restarts (ARGS=\"--quick term\")"
 	@echo "make kills         kills the embedded engine under load: every stack stays consistent (ARGS=\"--kills 10\")"
-	@echo "make conformance   score against upstream's recorded answers (ARGS=\"--variants base,debug\", PEER=upstream)"
+	@echo "make conformance   score against upstream's recorded answers (ARGS=\"--variants base,debug\", PEER=upstream);"
+	@echo "                   MATRIX=all: on every loop, transport and set of stations; MATRIX=loop=NAME: on one"
+	@echo "make compare       generated requests to upstream and heatperf side by side (N=20000, ARGS=\"--save --seed 7\")"
+	@echo "make contract      docs/api-contract.md anew, from the recorded cases and the known differences"
+	@echo "make e2e           real clients, Keystone and engines: every call of three clients, engines 24 to 27, a table"
+	@echo "                   (ARGS=--api=upstream: the same on upstream's API)"
 	@echo "make venv          .venv, the project and its test tools"
 	@echo "make peers         .peers/*, the software it is tested against"
 	@echo "make clean         caches and build products; make distclean also removes .venv and .peers"
@@ -30,6 +39,9 @@ venv: $(VENV)
 	@:
 
 peers: $(PEERS)
+	@:
+
+older: $(OLDER)
 	@:
 
 system:
@@ -56,7 +68,18 @@ kills: $(VENV)
 
 conformance: system
 	@$(MAKE) -j2 venv peers
-	@.venv/bin/python tests/conformance/run.py --peer $(PEER) $(ARGS)
+	@.venv/bin/python tests/conformance/run.py --peer $(PEER) --matrix $(MATRIX) $(ARGS)
+
+compare: system
+	@$(MAKE) -j2 venv peers
+	@.venv/bin/python tests/conformance/compare.py -n $(N) $(ARGS)
+
+contract: $(VENV)
+	@.venv/bin/python tests/conformance/contract.py $(ARGS)
+
+e2e: system
+	@$(MAKE) -j2 venv peers older
+	@.venv/bin/python -m pytest tests/e2e tests/e2e/matrix $(ARGS)
 
 clean:
 	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

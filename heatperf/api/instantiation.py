@@ -45,6 +45,7 @@ class StackBody:
         self._services = services
         self._limit = services.conf.max_template_size
         self._downloaded: bytes | None = None
+        self._anchored = False
         self.body = body
         self.patch = patch
         if patch:
@@ -78,6 +79,9 @@ class StackBody:
 
     def _parsed(self, parse: Callable[[Any, int], dict[str, Any]], text: Any) -> dict[str, Any]:
         """Parse ``text``, in a native thread if that would keep other requests waiting."""
+        if isinstance(text, (str, bytes)):
+            # Without an anchor nothing in YAML can contain itself.
+            self._anchored |= "&" in (text if isinstance(text, str) else text.decode("latin-1"))
         if isinstance(text, (str, bytes)) and len(text) > _PARSED_AT_ONCE:
             return self._services.parse_pool.run(parse, text, self._limit)
         return parse(text, self._limit)
@@ -134,7 +138,10 @@ class StackBody:
         return extra
 
     def engine_arguments(self, extra: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return the part that create, update and preview share: template, environment, files."""
+        """Return the part that create, update and preview share: template, environment, files.
+
+        :raises RecursionError: YAML contains itself
+        """
         arguments = {
             "template": self.template(),
             "params": self.environment(),
@@ -142,6 +149,8 @@ class StackBody:
             "environment_files": self.body.get("environment_files"),
             "files_container": self.body.get("files_container"),
         }
+        if self._anchored:
+            template_format.refuse_rings([arguments["template"], arguments["params"]])
         if extra is not None:
             arguments["args"] = extra
         return arguments

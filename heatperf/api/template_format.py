@@ -44,10 +44,10 @@ def _load_yaml(text: Any, limit: int) -> Any:
 def _check_aliases(value: Any, limit: int) -> None:
     """Refuse what aliases blow up: a few lines of YAML can stand for billions of values once they are written out.
 
-    Counts each shared part once and multiplies, so the check itself costs what the text costs.
+    Counts each shared part once and multiplies, so the check itself costs what the text costs. What contains itself is
+    for ``refuse_rings``.
 
     :raises heat.RequestLimitExceeded: more than ``limit`` values
-    :raises RecursionError: a part contains itself
     """
     sizes: dict[int, int] = {}
     open_parts: set[int] = set()
@@ -58,16 +58,38 @@ def _check_aliases(value: Any, limit: int) -> None:
             continue
         children = part.values() if isinstance(part, dict) else part
         if counted:
-            open_parts.discard(id(part))
             sizes[id(part)] = 1 + sum(sizes.get(id(child), 1) for child in children)
             if sizes[id(part)] > limit:
                 raise heat.RequestLimitExceeded(message=f"The aliases of the YAML stand for more than {limit} values.")
+            continue
+        if id(part) not in open_parts:
+            open_parts.add(id(part))
+            stack.append((part, True))
+            stack.extend((child, False) for child in children)
+
+
+def refuse_rings(value: Any) -> None:
+    """Refuse what contains itself, and so cannot be sent to an engine.
+
+    Upstream notices when it sends it; so this comes after every other check, and only for what is to be sent.
+
+    :raises RecursionError: a part contains itself
+    """
+    open_parts: set[int] = set()
+    done: set[int] = set()
+    stack = [(value, False)]
+    while stack:
+        part, leaving = stack.pop()
+        if not isinstance(part, (dict, list, tuple)) or id(part) in done:
+            continue
+        if leaving:
+            done.add(id(part))
             continue
         if id(part) in open_parts:
             raise RecursionError("a part of the YAML contains itself")
         open_parts.add(id(part))
         stack.append((part, True))
-        stack.extend((child, False) for child in children)
+        stack.extend((child, False) for child in (part.values() if isinstance(part, dict) else part))
 
 
 def parse_mapping(text: Any, limit: int) -> dict[str, Any]:

@@ -55,9 +55,10 @@ def stack_url(request: Any, value: Any) -> str:
     :raises webob.exc.HTTPInternalServerError: the identity is not one
     """
     try:
-        return url_of(request, identity_of(value))
+        identity = identity_of(value)
     except ValueError as error:
         raise webob.exc.HTTPInternalServerError("Invalid Stack address") from error
+    return url_of(request, identity)  # a name without UTF-8 (a lone surrogate) ends here, as 400
 
 
 def link(request: Any, identity: Identity, relation: str) -> dict[str, str]:

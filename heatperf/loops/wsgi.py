@@ -32,7 +32,8 @@ OWN_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "upgra
 NOTED_HEADERS = OWN_HEADERS | {"content-length", "date", "x-openstack-request-id"}
 # What a proxy that has terminated TLS says, and uWSGI believes from everybody. All that follows is the scheme of the
 # links in the answer to this very request; the http_proxy_to_wsgi filter decides on all else that proxies say.
-TLS_TERMINATED = (("HTTP_X_FORWARDED_PROTO", "https"), ("HTTP_X_FORWARDED_SSL", "on"))
+# Where both are there and disagree, uWSGI goes by the scheme that is named.
+FORWARDED_SCHEME, FORWARDED_SSL = "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_SSL"
 MAX_KNOWN_NAMES = 2000
 
 
@@ -123,7 +124,8 @@ def build_environ(request: Request, base: Environ) -> Environ:
         environ["wsgi.input"] = io.BytesIO(request.body)
     if request.chunked:
         environ["wsgi.input_terminated"] = True
-    if any(environ.get(key) == value for key, value in TLS_TERMINATED):
+    forwarded = environ.get(FORWARDED_SCHEME)
+    if forwarded == "https" or (not forwarded and environ.get(FORWARDED_SSL) == "on"):
         environ["wsgi.url_scheme"] = "https"
     return environ
 

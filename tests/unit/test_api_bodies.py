@@ -98,6 +98,30 @@ def test_yaml_that_stands_for_far_more_than_it_holds(worker, bomb, status, kind,
     assert worker.get("/").status == 300
 
 
+NO_MAPPING = "Template not in valid format: The template is not a JSON object or YAML mapping."
+NO_VERSION = "Template not in valid format: Template format version not found."
+NO_SECTION = 'Environment not in valid format: environment has wrong section "a"'
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"template": "&a [*a]"}, 400, NO_MAPPING),
+        ({"template": "&a {b: *a}"}, 400, NO_VERSION),
+        ({"template": {}, "environment": RING}, 400, NO_SECTION),
+        ({"adopt_stack_data": RING}, 400, "Invalid adopt data: 'template'"),
+        # what is outside of the template goes to the engine as the text it is
+        ({"adopt_stack_data": "template: {heat_template_version: x}\n" + RING}, 200, None),
+        ({"adopt_stack_data": "template: &a {b: *a}\n"}, 500, None),
+    ],
+)
+def test_yaml_that_contains_itself_is_refused_after_what_is_plainly_wrong(worker, body, status, message):
+    answer = worker.request("POST", "/v1/admin/stacks/preview", JSON, body={"stack_name": "s", **body})
+    assert answer.status == status
+    if message:
+        assert answer.json["error"]["message"] == message
+
+
 def test_aliases_of_ordinary_size_are_fine(worker):
     resources = "resources:\n  a: &one {type: 'OS::Heat::None'}\n  b: *one\n  c: *one\n"
     template = f"heat_template_version: 2021-04-16\n{resources}"

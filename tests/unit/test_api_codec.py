@@ -1,12 +1,16 @@
 """JSON in and out: the meaning of the standard library's json, which is what upstream has, for every value there is."""
 
+import collections
 import contextlib
+import dataclasses
 import datetime
 import decimal
 import json
+import sys
 import uuid
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -34,6 +38,18 @@ def containers(keys):
 
 VALUES = st.recursive(SCALARS, containers(TEXTS), max_leaves=12)
 ODD_VALUES = st.recursive(SCALARS, containers(KEYS), max_leaves=12)
+
+
+Pair = collections.namedtuple("Pair", "left right")
+
+
+class Number(float):
+    """A subclass, as libraries have them."""
+
+
+@dataclasses.dataclass
+class Thing:
+    name: str = "x"
 
 
 def plain(value: Any) -> str:
@@ -77,6 +93,20 @@ def test_decode_reads_what_the_standard_library_wrote(value):
 @example(b'"\x01"')
 @example(b"{} {}")
 @example(b"\xff")
+@example("{}".encode("utf-16"))
+@example("{}".encode("utf-16-le"))
+@example("{}".encode("utf-32-be"))
+@example(b"\xef\xbb\xbf{}")
+@example(b'{"a": "\xed\xa0\x80"}')  # a surrogate in UTF-8, which is none
+@example(b'{"a": 1}\x00')
+@example(b"1" * 4300)
+@example(b"1" * 4301)  # Python's own limit for integers
+@example(b"-0")
+@example(b"-0.0")
+@example(b"1E400")
+@example(b'"\\ud83d\\ude00\\ud83d"')
+@example(b"nan")
+@example(b"Infinity")
 def test_decode_agrees_on_any_bytes(data):
     try:
         expected = repr(json.loads(data.decode("utf-8")))
@@ -88,6 +118,56 @@ def test_decode_agrees_on_any_bytes(data):
         assert repr(codec.decode(data)) == expected
 
 
+DOCUMENTS = st.recursive(
+    st.one_of(
+        st.sampled_from(
+            ["NaN", "-Infinity", "1e999", "-0", "1" * 30, "true", "null", '"\\ud800"', '"\\udc00\\ud800"', "[]"]
+        ),
+        st.integers(min_value=-(10**40), max_value=10**40).map(str),
+        st.floats(allow_nan=False, allow_infinity=False).map(repr),
+        st.text(max_size=8).map(lambda text: json.dumps(text, ensure_ascii=False)),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4).map(lambda items: "[" + " ,\n".join(items) + "]"),
+        # few keys, so that they repeat
+        st.lists(st.tuples(st.sampled_from(["a", "b", "a\\u0000", "\\ud800"]), inner), max_size=4).map(
+            lambda pairs: "{" + ",\t".join(f'"{key}": {value}' for key, value in pairs) + "}"
+        ),
+    ),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(DOCUMENTS, st.sampled_from(["", " ", ",", "}", "\x00", "\ufeff", "//"]), st.booleans())
+def test_decode_agrees_on_documents_and_what_is_nearly_one(text, blot, before):
+    data = (blot + text if before else text + blot).encode()
+    try:
+        expected = json.loads(data.decode())
+    except ValueError as error:
+        with pytest.raises(ValueError) as caught:
+            codec.decode(data)
+        assert str(caught.value) == str(error)
+    else:
+        assert repr(codec.decode(data)) == repr(expected)
+        # what came in can go out again
+        assert meaning(codec.encode(expected)) == meaning(json.dumps(expected).encode())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.one_of(VALUES, ODD_VALUES))
+def test_encode_never_trusts_what_orjson_would_change(value):
+    """Where orjson alone means something else, the answer is the standard library's, to the byte."""
+    exact = json.dumps(value, default=plain).encode()
+    try:
+        alone = orjson.dumps(value)
+    except TypeError:
+        assert codec.encode(value) == exact
+    else:
+        same = meaning(alone) == meaning(exact)
+        assert codec.encode(value) == (alone if same else exact)
+
+
 @pytest.mark.parametrize("depth", [100, 253, 254, 255, 300, 900])
 @pytest.mark.parametrize("kind", ["list", "map", "mixed"])
 def test_depth(depth, kind):
@@ -95,6 +175,21 @@ def test_depth(depth, kind):
     for level in range(depth):
         value = [value] if kind == "list" or (kind == "mixed" and level % 2) else {"k": value}
     assert json.loads(codec.encode(value)) == codec.decode(json.dumps(value).encode()) == value
+
+
+@pytest.mark.parametrize("opening, closing", [(b"[", b"]"), (b'{"k":', b"}")], ids=["list", "map"])
+def test_both_give_up_at_the_same_depth(opening, closing):
+    """No bound of our own: a document that upstream reads is read, on every Python."""
+
+    def deepest(loads) -> int:
+        for depth in range(sys.getrecursionlimit() - 300, sys.getrecursionlimit() + 1):
+            try:
+                loads(opening * depth + b"1" + closing * depth)
+            except RecursionError:
+                return depth
+        return depth
+
+    assert abs(deepest(codec.decode) - deepest(lambda data: json.loads(data))) <= 1
 
 
 def test_endless_depth_is_an_error_and_no_crash():
@@ -129,6 +224,9 @@ def test_a_value_that_holds_itself():
         b"bytes",
         {1},
         object,
+        Thing(),
+        Ellipsis,
+        1j,
     ],
     ids=repr,
 )
@@ -146,3 +244,20 @@ def test_keys_json_has_no_word_for():
 )
 def test_nan_is_found_wherever_it_is(value):
     assert codec.encode(value) == json.dumps(value).encode()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Pair(1, None),
+        [Pair(1, (2,))],
+        Number(1.5),
+        Number("nan"),
+        {"a": None, "b": Number("-inf")},
+        collections.OrderedDict(b=1, a=None),
+        collections.defaultdict(list, a=[1]),
+    ],
+    ids=repr,
+)
+def test_subclasses_are_what_they_derive_from(value):
+    assert meaning(codec.encode(value)) == meaning(json.dumps(value).encode())

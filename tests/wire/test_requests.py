@@ -151,3 +151,18 @@ def test_hosts_upstream_accepts(server, host):
 def test_forwarded_proto_of_a_proxy_that_terminates_tls(server, value, scheme):
     seen = environ_of(ask(server.port, b"GET / HTTP/1.1\r\n" + HOST + b"X-Forwarded-Proto: " + value + b"\r\n\r\n"))
     assert seen["wsgi.url_scheme"] == scheme
+
+
+@pytest.mark.parametrize(
+    ("headers", "scheme"),
+    [
+        (b"X-Forwarded-SSL: on\r\n", "https"),
+        (b"X-Forwarded-SSL: off\r\nX-Forwarded-Proto: https\r\n", "https"),
+        (b"X-Forwarded-SSL: on\r\nX-Forwarded-Proto: http\r\n", "http"),
+        (b"X-Forwarded-Proto: http\r\nX-Forwarded-SSL: on\r\n", "http"),
+        (b"X-Forwarded-Proto:\r\nX-Forwarded-SSL: on\r\n", "https"),
+    ],
+)
+def test_where_forwarded_headers_disagree_the_named_scheme_wins_as_under_uwsgi(server, headers, scheme):
+    seen = environ_of(ask(server.port, b"GET / HTTP/1.1\r\n" + HOST + headers + b"\r\n"))
+    assert seen["wsgi.url_scheme"] == scheme
