@@ -28,9 +28,7 @@ def test_two_hundred_calls_wait_at_once(launcher: Launcher, broker: RabbitMQ, tm
     try:
         began = time.monotonic()
         with ThreadPoolExecutor(CALLS) as clients:
-            waiting = [
-                clients.submit(requests.get, f"{server.url}/v1/admin/stacks", timeout=60) for _ in range(CALLS)
-            ]
+            waiting = [clients.submit(requests.get, f"{server.url}/v1/admin/stacks", timeout=60) for _ in range(CALLS)]
             while not any(call.done() for call in waiting):
                 assert requests.get(server.url, timeout=TIMEOUT).status_code == 300
             answers = [call.result() for call in waiting]

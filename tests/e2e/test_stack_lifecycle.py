@@ -113,9 +113,7 @@ def test_a_signal_reaches_the_resource_that_waits_for_it(
             'ERROR: The specified reference "b" (in a.Properties.value) is incorrect.',
             id="unknown-resource",
         ),
-        pytest.param(
-            "resorces: {}", "ERROR: The template section is invalid: resorces", id="unknown-section"
-        ),
+        pytest.param("resorces: {}", "ERROR: The template section is invalid: resorces", id="unknown-section"),
     ],
 )
 def test_a_broken_template_gives_upstreams_error(

@@ -10,7 +10,7 @@ parts are its child processes, and must be started from its main thread (they en
 """
 
 from .api import Heatperf, UpstreamApi
-from .client import CommandFailed, OpenStackClient
+from .client import CommandFailed, OpenStackClient, Report, client_versions, run_script
 from .cloud import Cloud
 from .engine import HeatEngine
 from .keystone import Credentials, Keystone
@@ -32,8 +32,11 @@ __all__ = [
     "Part",
     "Process",
     "RabbitMQ",
+    "Report",
     "StackError",
     "UpstreamApi",
+    "client_versions",
     "free_port",
+    "run_script",
     "wait_until",
 ]

@@ -97,6 +97,7 @@ class Heatperf(ApiServer):
             "serve",
             *("--config-file", self.config_file, "--workers", str(self.workers)),
             *("--bind", f"127.0.0.1:{self.port}"),
+            *("--control", "none"),
             *self.arguments,
         ]
 

@@ -6,6 +6,7 @@ authenticate; the credentials of an administrator, of an ordinary user and of He
 
 import base64
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ application = initialize_public_application()
 """
 
 
+def _orchestration(port: int) -> str:
+    # One %-template serves every project; the API is reached where the tests start it.
+    return f"http://127.0.0.1:{port}/v1/%(tenant_id)s"
+
+
 @dataclass(frozen=True)
 class Credentials:
     """A user of domain Default with a project to be in, as the OS_* variables of the client name them."""
@@ -30,6 +36,7 @@ class Credentials:
     username: str
     password: str
     project: str
+    region: str = "RegionOne"
 
     def environment(self) -> dict[str, str]:
         """The OS_* variables."""
@@ -41,7 +48,7 @@ class Credentials:
             "OS_PROJECT_NAME": self.project,
             "OS_USER_DOMAIN_NAME": "Default",
             "OS_PROJECT_DOMAIN_NAME": "Default",
-            "OS_REGION_NAME": "RegionOne",
+            "OS_REGION_NAME": self.region,
         }
 
 
@@ -72,6 +79,18 @@ class Keystone(Part):
     def project_id(self, credentials: Credentials) -> str:
         """The id of the project that these credentials are scoped to."""
         return self._login(credentials)[1]
+
+    def add_region(self, region: str, port: int) -> None:
+        """A region of the catalog whose orchestration endpoint is 127.0.0.1:port, for one more API server.
+
+        Identity is the same there: the engine looks for it in the region that a call came from.
+        """
+        session = requests.Session()
+        session.headers["X-Auth-Token"] = self.token(self.admin)
+        services = {one["type"]: one["id"] for one in self._call(session, "GET", "/services")["services"]}
+        self._call(session, "POST", "/regions", {"region": {"id": region}})
+        self._add_endpoints(session, services["orchestration"], region, _orchestration(port))
+        self._add_endpoints(session, services["identity"], region, self.url)
 
     def _login(self, credentials: Credentials) -> tuple[str, str]:
         domain = {"name": "Default"}
@@ -144,10 +163,7 @@ class Keystone(Part):
         session.headers["X-Auth-Token"] = self.token(self.admin)
 
         def call(method: str, path: str, body: dict[str, object] | None = None) -> Any:
-            answer = session.request(method, self.url + path, json=body, timeout=30)
-            if answer.status_code >= 300:
-                raise StackError(f"keystone: {method} {path} answered {answer.status_code}: {answer.text}")
-            return answer.json() if answer.content else None
+            return self._call(session, method, path, body)
 
         def create(kind: str, **fields: object) -> str:
             return str(call("POST", f"/{kind}s", {kind: fields})[kind]["id"])
@@ -167,15 +183,21 @@ class Keystone(Part):
         for role in ("member", "reader", "heat_stack_owner"):
             grant(role, user, f"projects/{project}")
         domain = create("domain", name=self.user_domain)
-        domain_admin = create(
-            "user", name=self.domain_admin, password=self.domain_admin_password, domain_id=domain
-        )
+        domain_admin = create("user", name=self.domain_admin, password=self.domain_admin_password, domain_id=domain)
         grant("admin", domain_admin, f"domains/{domain}")
         service = create("service", type="orchestration", name="heat")
-        # One %-template serves every project; the API is reached where the tests start it.
-        url = f"http://127.0.0.1:{self.orchestration_port}/v1/%(tenant_id)s"
+        self._add_endpoints(session, service, self.region, _orchestration(self.orchestration_port))
+
+    def _add_endpoints(self, session: requests.Session, service: str, region: str, url: str) -> None:
+        fields = {"service_id": service, "region_id": region, "url": url}
         for interface in ("public", "internal", "admin"):
-            create("endpoint", service_id=service, interface=interface, url=url, region_id=self.region)
+            self._call(session, "POST", "/endpoints", {"endpoint": fields | {"interface": interface}})
+
+    def _call(self, session: requests.Session, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
+        answer = session.request(method, self.url + path, json=body, timeout=30)
+        if answer.status_code >= 300:
+            raise StackError(f"keystone: {method} {path} answered {answer.status_code}: {answer.text}")
+        return answer.json() if answer.content else None
 
     def _stop(self) -> None:
         if self._server:
