@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from heatperf.errors import ConfigurationError
+from heatperf.server.sockets import remove_own
 
 LOG = logging.getLogger("heatperf.server")
 
@@ -200,7 +201,7 @@ class ControlServer:
         """Stop listening, end the connections that are not held, and remove the file if it is still ours."""
         if self._epoll.closed:
             return
-        _remove_own(self.path, self._inode)
+        remove_own(str(self.path), self._inode)
         self._sock.close()
         for client in list(self._clients.values()):
             if client.held:
@@ -419,14 +420,3 @@ def _bind(path: Path) -> tuple[socket.socket, tuple[int, int]]:
                 os.unlink(path)
         raise
     return sock, (made.st_dev, made.st_ino)
-
-
-def _remove_own(path: Path, inode: tuple[int, int]) -> None:
-    try:
-        found = os.lstat(path)
-        if (found.st_dev, found.st_ino) == inode:
-            os.unlink(path)
-    except FileNotFoundError:
-        return
-    except OSError as exc:
-        LOG.warning("Cannot remove the control socket %s: %s", path, exc.strerror)

@@ -31,6 +31,7 @@ from heatperf.errors import ConfigurationError
 from heatperf.server import channel as channels
 from heatperf.server import places
 from heatperf.server import worker_protocol as protocol
+from heatperf.server.child import EXIT_CONFIGURATION, EXIT_FAILED
 from heatperf.server.link import Link
 from heatperf.server.places import Place
 from heatperf.server.scoreboard import Scoreboard, Seat
@@ -55,7 +56,6 @@ DEATH_DEADLINE = 5.0
 # Commands that a zygote may have to answer at the same time.
 MOST_ASKED = 32
 NO_SEAT = -1
-EXIT_FAILED, EXIT_CONFIGURATION = 1, 2
 
 
 class Phase(enum.Enum):
@@ -147,11 +147,6 @@ class Generation:
     def count(self, *stages: Stage) -> int:
         """:returns: how many slots are in one of the stages"""
         return sum(slot.stage in stages for slot in self.slots)
-
-    @property
-    def populated(self) -> bool:
-        """Whether a worker lives, or its end is not accounted for."""
-        return any(slot.stage is not Stage.WAITING for slot in self.slots)
 
     @property
     def acceptable(self) -> bool:

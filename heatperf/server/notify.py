@@ -212,23 +212,3 @@ def _open() -> socket.socket | None:
     # The queue of a stuck receiver may be full; never wait for it.
     sock.setblocking(False)
     return sock
-
-
-def notify(state: str, environ: MutableMapping[str, str] | None = None) -> bool:
-    """Send one message without keeping its order.
-
-    :param state: "READY=1", "STOPPING=1", "STATUS=..."; several separated by newlines
-    :param environ: where NOTIFY_SOCKET is looked for; os.environ unless given
-    :returns: whether it was sent; False outside systemd
-    """
-    address = _address((os.environ if environ is None else environ).get("NOTIFY_SOCKET", ""))
-    sock = _open() if address is not None else None
-    if sock is None or address is None:
-        return False
-    with sock:
-        try:
-            sock.sendto(state.encode(), address)
-        except OSError as exc:
-            LOG.warning("Cannot notify systemd: %s", exc)
-            return False
-    return True

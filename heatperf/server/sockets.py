@@ -155,7 +155,7 @@ def plug(listeners: Sequence[Listener]) -> None:
         if listener.inherited:
             continue
         if listener.bind.path is not None:
-            _remove_own(listener.bind.path, listener.inode)
+            remove_own(listener.bind.path, listener.inode)
             continue
         code = ctypes.create_string_buffer(NO_SYN, len(NO_SYN))
         program = struct.pack("@HP", len(NO_SYN) // 8, ctypes.addressof(code))
@@ -169,7 +169,7 @@ def close(listeners: Sequence[Listener]) -> None:
     """Close the supervisor's copies, and remove the files of unix sockets that are still ours."""
     for listener in listeners:
         if listener.bind.path is not None and not listener.inherited:
-            _remove_own(listener.bind.path, listener.inode)
+            remove_own(listener.bind.path, listener.inode)
         listener.sock.close()
 
 
@@ -264,7 +264,7 @@ def _listen_unix(place: File, settings: ServerSettings) -> Listener:
     except OSError as exc:
         sock.close()
         if bound:
-            _remove_own(path, None)
+            remove_own(path, None)
         raise _unix_refusal(bind, exc) from None
     finally:
         os.umask(umask)
@@ -330,7 +330,7 @@ def _clear_the_way(bind: Bind, path: str) -> None:
     LOG.info("Removed the stale socket %s", path)
 
 
-def _remove_own(path: str, inode: tuple[int, int] | None) -> None:
+def remove_own(path: str, inode: tuple[int, int] | None) -> None:
     """Remove the file unless a successor has already put its own there; inode None: it was made a moment ago."""
     try:
         found = os.lstat(path)

@@ -36,6 +36,7 @@ from heatperf.errors import ConfigurationError
 from heatperf.server import activation, limits, sockets
 from heatperf.server import worker_protocol as protocol
 from heatperf.server.backoff import Backoff
+from heatperf.server.child import EXIT_FAILED, EXIT_OK
 from heatperf.server.control import ControlServer, Request
 from heatperf.server.generation import Common, Failure, Generation, Phase
 from heatperf.server.notify import Notifier
@@ -61,7 +62,6 @@ MAX_GENERATIONS = 4
 HANDOVER = 5.0
 # How long a zygote may take to leave.
 FAREWELL = 3.0
-EXIT_OK, EXIT_FAILED, EXIT_CONFIGURATION = 0, 1, 2
 # What a shell expects of a program that Ctrl-C has ended before it did anything.
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 

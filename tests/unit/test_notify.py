@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from heatperf.server.notify import MAX_STATUS, Notifier, Order, notify
+from heatperf.server.notify import MAX_STATUS, Notifier, Order
 
 
 @pytest.fixture
@@ -158,11 +158,3 @@ def test_a_full_queue_delays_but_loses_no_change_of_state(systemd, notifier):
     assert received(systemd) == ["x"] * filled
     notifier.status("49 requests")  # nothing new, but now there is room
     assert received(systemd) == ["READY=1\nSTATUS=Serving", "STATUS=49 requests"]
-
-
-def test_notify_alone(systemd, tmp_path):
-    assert notify("READY=1\nSTATUS=x", {"NOTIFY_SOCKET": systemd.getsockname()})
-    assert received(systemd) == ["READY=1\nSTATUS=x"]
-    assert not notify("READY=1", {})
-    assert not notify("READY=1", {"NOTIFY_SOCKET": "relative"})
-    assert not notify("READY=1", {"NOTIFY_SOCKET": str(tmp_path / "gone")})
