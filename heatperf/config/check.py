@@ -170,14 +170,6 @@ def _limits(facts: _Facts) -> Iterator[Finding]:
         )
 
 
-def _messaging(facts: _Facts) -> Iterator[Finding]:
-    conf = facts.conf
-    if conf.oslo_messaging_rabbit.use_queue_manager and not conf.oslo_concurrency.lock_path:
-        yield facts.finding(
-            "oslo_messaging_rabbit", "use_queue_manager", "needs [oslo_concurrency] lock_path, which is not set"
-        )
-
-
 def _keystone(facts: _Facts) -> Iterator[Finding]:
     conf = facts.conf
     if conf.paste_deploy.flavor == "noauth":
@@ -241,7 +233,7 @@ def lint(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> list[Findin
     """Advice about a configuration; parts of it that cannot be read give none."""
     facts = _Facts(conf, settings)
     findings: list[Finding] = []
-    for part in (_names, _limits, _messaging, _keystone, _others, _old_names):
+    for part in (_names, _limits, _keystone, _others, _old_names):
         with contextlib.suppress(cfg.Error, ValueError):
             findings.extend(part(facts))
     return findings

@@ -344,6 +344,12 @@ def _rabbit(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> Iterator
             f"the pool cannot be smaller than conn_pool_min_size ({rabbit.conn_pool_min_size})",
             "raise it",
         ),
+        (
+            rabbit.use_queue_manager and not conf.oslo_concurrency.lock_path,
+            "use_queue_manager",
+            "the queue manager locks a file in [oslo_concurrency] lock_path, which is not set",
+            "set lock_path to a directory that the service user may write",
+        ),
     )
     for wrong, name, message, remedy in contradictions:
         if wrong:

@@ -62,7 +62,6 @@ def test_nothing_to_say(checked):
         ("[profiler]\nenabled = true\n", "[profiler] hmac_keys", "default key"),
         ("[oslo_policy]\npolicy_file = gone.yaml\n", ":7", "only the default rules"),
         ("[auth_password]\nmulti_cloud = true\n", ":7", "allowed_auth_uris is empty"),
-        ("[oslo_messaging_rabbit]\nuse_queue_manager = true\n", ":7", "lock_path"),
         ("[cors]\nallowed_origin = https://h\n", ":7", "oslo_config_file"),
         ("[keystone_authtoken]\ninsecure = true\n", ":7", "any certificate"),
     ],

@@ -393,11 +393,17 @@ class TestTransport:
             ("rabbit_stream_fanout = true\n", "rabbit_stream_fanout"),
             ("rabbit_stream_fanout = true\nrabbit_qos_prefetch_count = 1\n", "rabbit_stream_fanout"),
             ("rpc_conn_pool_size = 1\n", "rpc_conn_pool_size"),
+            ("use_queue_manager = true\n", "use_queue_manager"),
         ],
     )
     def test_what_the_driver_would_refuse_later_is_refused_now(self, write, text, option):
         error = refused("--config-file", write("[oslo_messaging_rabbit]\n" + text))
         assert error.option == f"[oslo_messaging_rabbit] {option}"
+
+    def test_a_queue_manager_with_a_place_for_its_lock(self, write, tmp_path):
+        queues = "[oslo_messaging_rabbit]\nuse_queue_manager = true\n"
+        path = write(f"{queues}[oslo_concurrency]\nlock_path = {tmp_path}\n")
+        assert loaded("--config-file", path).oslo_messaging_rabbit.use_queue_manager is True
 
 
 class TestMemcached:
