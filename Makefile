@@ -12,11 +12,13 @@ PEER ?= heatperf
 MATRIX ?= default
 N ?= 2000
 VENV := .venv/.installed
+MEINHELD := .venv/.meinheld
 PEERS := .peers/heat-27/.installed .peers/keystone/.installed .peers/client/.installed
 # Older engines, which only the client matrix starts.
 OLDER := .peers/heat-25/.installed .peers/heat-24/.installed
 
-.PHONY: help venv peers system serve test lint process kills conformance compare contract e2e older clean distclean
+.PHONY: help venv meinheld peers system serve test lint process kills conformance compare contract e2e older bench \
+	bench-report clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -31,11 +33,17 @@ help:
 	@echo "make contract      docs/api-contract.md anew, from the recorded cases and the known differences"
 	@echo "make e2e           real clients, Keystone and engines: every call of three clients, engines 24 to 27, a table"
 	@echo "                   (ARGS=--api=upstream: the same on upstream's API)"
+	@echo "make bench         upstream's API and heatperf under the same load, in turns; benchmarks.md anew"
+	@echo "                   (ARGS=--quick: four minutes, keeps nothing); make bench-report: texts and plots only"
 	@echo "make venv          .venv, the project and its test tools"
+	@echo "make meinheld      builds the optional loop meinheld into .venv; needs a C compiler"
 	@echo "make peers         .peers/*, the software it is tested against"
 	@echo "make clean         caches and build products; make distclean also removes .venv and .peers"
 
 venv: $(VENV)
+	@:
+
+meinheld: $(MEINHELD)
 	@:
 
 peers: $(PEERS)
@@ -52,7 +60,7 @@ serve: $(VENV)
 
 # System packages first (venv and headers come from there), then all environments, two at a time.
 test: system
-	@$(MAKE) -j2 venv peers
+	@$(MAKE) -j2 venv meinheld peers
 	@$(MAKE) lint
 	@tools/run-tests $(ARGS)
 
@@ -67,7 +75,7 @@ kills: $(VENV)
 	@.venv/bin/python tests/process/engine_kills.py $(ARGS)
 
 conformance: system
-	@$(MAKE) -j2 venv peers
+	@$(MAKE) -j2 venv meinheld peers
 	@.venv/bin/python tests/conformance/run.py --peer $(PEER) --matrix $(MATRIX) $(ARGS)
 
 compare: system
@@ -81,6 +89,14 @@ e2e: system
 	@$(MAKE) -j2 venv peers older
 	@.venv/bin/python -m pytest tests/e2e tests/e2e/matrix $(ARGS)
 
+bench:
+	@tools/system-packages bench
+	@$(MAKE) -j2 venv peers .peers/bench/.installed
+	@.venv/bin/python bench/_compare.py $(ARGS)
+
+bench-report: .peers/bench/.installed $(VENV)
+	@.venv/bin/python bench/_report.py
+
 clean:
 	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	@find . -name __pycache__ -not -path './.venv/*' -not -path './.peers/*' -prune -exec rm -rf {} +
@@ -92,6 +108,11 @@ distclean: clean
 $(VENV): requirements/heatperf.txt requirements/test.txt pyproject.toml tools/make-venv
 	@tools/make-venv .venv requirements/heatperf.txt requirements/test.txt
 	@.venv/bin/python -m pip install --quiet --no-input --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# It looks itself whether what is installed was built for the greenlet, the Python and the sources that are here.
+$(MEINHELD): $(VENV) heatperf/loops/meinheld_build.py heatperf/loops/meinheld_compat.h
+	@.venv/bin/python -m heatperf.loops.meinheld_build
 	@touch $@
 
 .peers/%/.installed: requirements/%.txt tools/make-venv

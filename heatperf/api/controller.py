@@ -11,9 +11,12 @@ from typing import Any, ClassVar
 
 import webob.exc
 
-from heatperf.api import fetch
+from heatperf.api import fetch, views
+from heatperf.api.heavy import Heavy
 from heatperf.api.identity import Identity
 from heatperf.errors import heat
+from heatperf.helper.client import Helpers
+from heatperf.rpc.raw import RawReply
 
 Action = Callable[..., Any]
 
@@ -25,24 +28,36 @@ class Services:
     :param engine: EngineClient
     :param policy: policy.enforcer.Policy
     :param development: no template_url leads into private networks
+    :param helpers: processes for heavy work; None to do without
     """
 
-    def __init__(self, conf: Any, engine: Any, policy: Any, development: bool = False) -> None:
-        self.conf = conf
+    def __init__(
+        self, conf: Any, engine: Any, policy: Any, development: bool = False, helpers: Helpers | None = None
+    ) -> None:
+        # read once: looking an option up by name costs as much as all the rest of a small request
+        self._pools = conf.heatperf
+        #: bytes
+        self.max_template_size: int = conf.max_template_size
+        self.max_json_body_size: int = conf.max_json_body_size
+        #: seconds
+        self.template_fetch_timeout: float = conf.template_fetch_timeout
+        self.revision: str = conf.revision.heat_revision
         self.engine = engine
         self.policy = policy
         #: downloads a template_url
         self.fetch = fetch.fetch_public if development else fetch.fetch
         #: pool of native threads for template_url downloads; set when the worker starts
         self.fetch_pool: Any = None
-        #: pool of native threads for parsing large templates: they take turns with the loop, where the parser would not
-        self.parse_pool: Any = None
+        #: for what would hold up the loop
+        self.heavy = Heavy(helpers)
+        #: whether arguments of a call may be Encoded
+        self.takes_encoded: bool = getattr(getattr(engine, "transport", None), "takes_encoded", False)
 
     def start(self, loop: Any) -> None:
         """Make the worker's own parts: called after the fork."""
-        settings = self.conf.heatperf
+        settings = self._pools
         self.fetch_pool = loop.pool("fetch", settings.fetch_concurrency, settings.fetch_concurrency * 4)
-        self.parse_pool = loop.pool("parse", 2, 128)
+        self.heavy.start(loop)
 
 
 class Controller:
@@ -53,6 +68,19 @@ class Controller:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.engine = services.engine
+
+    def render(self, kind: str, replies: Any, given: dict[str, Any]) -> Any:
+        """Render a listing, beside the loop if it is large.
+
+        :param kind: a key of views.LISTINGS, ``given`` its arguments after the replies
+        :param replies: the engine's; RawReply where the transport has left it as it came
+        """
+        if isinstance(replies, RawReply):
+            found = self.services.heavy.render(kind, replies.body, given)
+            if found is not None:
+                return found
+            replies = replies.result()
+        return views.LISTINGS[kind](replies, **given)
 
     def enforce(self, request: Any, action: str) -> None:
         """Hold the caller against the policy rule ``scope:action``.
@@ -106,6 +134,12 @@ def with_identity(action: Action) -> Action:
         return action(self, request, identity.to_wire(), **arguments)
 
     return identified
+
+
+def takes_encoded(action: Action) -> Action:
+    """The action makes its body a StackBody, so template and files of a large one may come as Encoded."""
+    action.takes_encoded = True  # type: ignore[attr-defined]
+    return action
 
 
 def on_stack(action: Action) -> Action:

@@ -31,10 +31,10 @@ class EventController(Controller):
         replies = self.engine.call(
             request.context, "list_events", stack_identity=identity, filters=filters or None, **params
         )
-        events = [views.event(request, reply, summary=True) for reply in replies]
-        if not events and resource_name is not None:
+        result = self.render("events", replies, {"base": request.base_url})
+        if resource_name is not None and result == {"events": []}:
             raise webob.exc.HTTPNotFound(f"No events found for resource {resource_name}")
-        return {"events": events}
+        return result
 
     @on_stack
     def show(self, request: Any, identity: Any, resource_name: str, event_id: str) -> Any:
@@ -45,7 +45,7 @@ class EventController(Controller):
             stack_identity=identity,
             filters={"resource_name": resource_name, "uuid": event_id},
         )
-        events = [views.event(request, reply, summary=False) for reply in replies]
+        events = [views.event(request.base_url, reply, summary=False) for reply in replies]
         if not events:
             raise webob.exc.HTTPNotFound(f"No event {event_id} found")
         return {"event": events[0]}

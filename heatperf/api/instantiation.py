@@ -4,20 +4,14 @@ Raises webob.exc.HTTPBadRequest and errors.heat.RequestLimitExceeded with upstre
 parts are read decides which mistake a client is told of; controllers read them in the order of ``engine_arguments``.
 """
 
-import logging
-from collections.abc import Callable
 from typing import Any
 
 import webob.exc
 
-from heatperf.api import template_format
+from heatperf.api import heavy, template_format
 from heatperf.api.controller import Services
 from heatperf.api.params import bad_request, integer, tags
-
-LOG = logging.getLogger(__name__)
-
-#: Characters of a text that is parsed on the loop. PyYAML's slower loader takes about 5 ms for as much.
-_PARSED_AT_ONCE = 4096
+from heatperf.jsontext import Encoded
 
 #: Keys of the body that are not passed on as extra arguments.
 _OWN_KEYS = frozenset(
@@ -37,14 +31,15 @@ _OWN_KEYS = frozenset(
 class StackBody:
     """One body.
 
-    :param body: the decoded JSON object
+    :param body: the decoded JSON object; template and files may be Encoded
     :param patch: the request changes an existing stack and may leave the template out
     """
 
     def __init__(self, services: Services, body: Any, patch: bool = False) -> None:
         self._services = services
-        self._limit = services.conf.max_template_size
+        self._limit = services.max_template_size
         self._downloaded: bytes | None = None
+        self._parsed_template: tuple[Any, Any] | None = None
         self._anchored = False
         self.body = body
         self.patch = patch
@@ -58,15 +53,24 @@ class StackBody:
         return self.body["stack_name"]
 
     def template(self) -> Any:
-        """Return the template: inline, out of adopted data, or downloaded; None for a PATCH without one."""
+        """Return the template: inline, out of adopted data, or downloaded; None for a PATCH without one.
+
+        :returns: plain data; or an Encoded, if the transport takes one
+        """
         body = self.body
         data = None
         if "adopt_stack_data" in body:
-            return self._adopted(body["adopt_stack_data"])
+            try:
+                return self._parsed("parse_adopted", body["adopt_stack_data"])
+            except (ValueError, KeyError) as error:
+                raise webob.exc.HTTPBadRequest(f"Invalid adopt data: {error}") from error
         if "template" in body:
             data = body["template"]
             if isinstance(data, dict):
                 template_format.check_size(data, self._limit)
+                return data
+            if isinstance(data, Encoded):
+                heavy.measured(data, self._limit)
                 return data
         elif "template_url" in body:
             data = self._download(body["template_url"])
@@ -75,28 +79,27 @@ class StackBody:
                 return None
             raise webob.exc.HTTPBadRequest("No template specified")
         with bad_request("Template not in valid format: "):
-            return self._parsed(template_format.parse_template, data)
+            return self._parsed("parse_template", data)
 
-    def _parsed(self, parse: Callable[[Any, int], dict[str, Any]], text: Any) -> dict[str, Any]:
-        """Parse ``text``, in a native thread if that would keep other requests waiting."""
-        if isinstance(text, (str, bytes)):
-            # Without an anchor nothing in YAML can contain itself.
-            self._anchored |= "&" in (text if isinstance(text, str) else text.decode("latin-1"))
-        if isinstance(text, (str, bytes)) and len(text) > _PARSED_AT_ONCE:
-            return self._services.parse_pool.run(parse, text, self._limit)
-        return parse(text, self._limit)
+    def _parsed(self, task: str, text: Any) -> Any:
+        """Parse ``text``, beside the loop if that would keep other requests waiting."""
+        known = self._parsed_template
+        if known is not None and known[0] is text:  # a PATCH looks whether there is one first
+            return known[1]
+        self._look_for_anchors(text)
+        value = self._services.heavy.parse(task, text, self._limit)
+        if isinstance(value, Encoded) and not self._services.takes_encoded:
+            value = value.value()
+        self._parsed_template = text, value
+        return value
 
-    def _adopted(self, data: Any) -> Any:
-        try:
-            template = self._parsed(template_format.parse_mapping, data)["template"]
-            template_format.check_size(template, self._limit)
-        except (ValueError, KeyError) as error:
-            raise webob.exc.HTTPBadRequest(f"Invalid adopt data: {error}") from error
-        return template
+    def _look_for_anchors(self, text: Any) -> None:
+        """Without an anchor nothing in YAML can contain itself."""
+        self._anchored |= "&" in text if isinstance(text, str) else isinstance(text, bytes) and b"&" in text
 
     def _download(self, url: Any) -> bytes:
         if self._downloaded is None:
-            timeout = self._services.conf.template_fetch_timeout
+            timeout = self._services.template_fetch_timeout
             try:
                 self._downloaded = self._services.fetch_pool.run(self._services.fetch, url, self._limit, timeout)
             except OSError as error:
@@ -115,7 +118,9 @@ class StackBody:
                 if isinstance(given, dict):
                     environment = template_format.check_environment(given)
                 else:
-                    environment = self._parsed(template_format.parse_environment, given)
+                    parsed = self._services.heavy.parse("parse_environment", given, self._limit)
+                    environment = parsed.value() if isinstance(parsed, Encoded) else parsed
+                    self._look_for_anchors(given)
         template_format.complete_environment(environment)
         environment["parameters"].update(self.body.get("parameters", {}))
         return environment

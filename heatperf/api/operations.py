@@ -18,7 +18,7 @@ class BuildInfoController(Controller):
         """Show ``[revision] heat_revision`` of this server and of the engine that answers."""
         engine = self.engine.call(request.context, "get_revision")
         return {
-            "api": {"revision": self.services.conf.revision.heat_revision},
+            "api": {"revision": self.services.revision},
             "engine": {"revision": engine},
         }
 

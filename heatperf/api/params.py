@@ -3,7 +3,7 @@
 Every function raises ValueError with the text the client sees; ``bad_request`` turns that into a 400.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,63 @@ MAX_TAG_LENGTH = 80
 
 #: How a query parameter is read: its first value, all its values, or one value if there is only one.
 SINGLE, MULTI, MIXED = "single", "multi", "mixed"
+
+
+class Params:
+    """Query parameters, in order; the part of WebOb's multi-valued mappings that actions use. Never changes."""
+
+    __slots__ = ("_pairs",)
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        self._pairs = tuple(pairs)
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        """Every name and value, names as often as they were given."""
+        return iter(self._pairs)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([name for name, _ in self._pairs])
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __contains__(self, name: object) -> bool:
+        return any(known == name for known, _ in self._pairs) if self._pairs else False
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the last value of ``name``."""
+        for known, value in reversed(self._pairs):
+            if known == name:
+                return value
+        return default
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self:
+            raise KeyError(name)
+        return str(self.get(name))
+
+    def getall(self, name: str) -> list[str]:
+        """Return all values of ``name``."""
+        return [value for known, value in self._pairs if known == name]
+
+
+#: No parameters at all: what most requests have.
+NONE = Params()
+
+
+def parse_query(query: str) -> Params | None:
+    """Return the parameters of a query string, None where it holds what has to be decoded.
+
+    :param query: as the client wrote it, without the question mark
+    """
+    if "%" in query or "+" in query or ";" in query or not query.isascii():
+        return None  # WebOb also parts parameters at semicolons
+    pairs = []
+    for part in query.split("&"):
+        if part:
+            name, _, value = part.partition("=")
+            pairs.append((name, value))
+    return Params(pairs)
 
 
 @contextmanager
@@ -76,7 +133,9 @@ def template_type(value: str) -> str:
 
 def select(params: Any, wanted: dict[str, str]) -> dict[str, Any]:
     """Return those query parameters that ``wanted`` lists (name -> SINGLE, MULTI or MIXED) and that are not empty."""
-    found = {}
+    found: dict[str, Any] = {}
+    if not params:
+        return found
     for name, reading in wanted.items():
         value: Any
         if reading == SINGLE:

@@ -34,7 +34,7 @@ class ResourceController(Controller):
             with_detail=detailed,
             filters=select(params, _FILTERS),
         )
-        return {"resources": [views.resource(request, reply) for reply in replies]}
+        return self.render("resources", replies, {"base": request.base_url})
 
     @on_stack
     def show(self, request: Any, identity: Any, resource_name: str) -> Any:
@@ -46,7 +46,7 @@ class ResourceController(Controller):
             resource_name=resource_name,
             with_attr=select(request.params, {"with_attr": MULTI}).get("with_attr"),
         )
-        return {"resource": views.resource(request, reply)}
+        return {"resource": views.resource(request.base_url, reply)}
 
     @on_stack
     def metadata(self, request: Any, identity: Any, resource_name: str) -> Any:

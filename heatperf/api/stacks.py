@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import webob.exc
 
 from heatperf.api import views
-from heatperf.api.controller import Controller, in_project, on_stack, policed, with_identity
+from heatperf.api.controller import Controller, in_project, on_stack, policed, takes_encoded, with_identity
 from heatperf.api.identity import Identity
 from heatperf.api.instantiation import StackBody
 from heatperf.api.params import MIXED, MULTI, SINGLE, bad_request, boolean, flag, integer, select, tags
@@ -37,6 +37,7 @@ _FILTERS = dict.fromkeys(
 _PAGING = {"limit": SINGLE, "marker": SINGLE, "sort_dir": SINGLE, "sort_keys": MULTI}
 _FLAGS = ("show_deleted", "show_nested", "show_hidden")
 _TAGS = ("tags", "tags_any", "not_tags", "not_tags_any")
+_LISTING = {**_PAGING, **dict.fromkeys((*_FLAGS, *_TAGS), SINGLE)}
 
 
 class StackController(Controller):
@@ -57,7 +58,7 @@ class StackController(Controller):
         return self._list(request, admin_context())
 
     def _list(self, request: Any, context: Any) -> Any:
-        params = select(request.params, {**_PAGING, **dict.fromkeys((*_FLAGS, *_TAGS), SINGLE)})
+        params = select(request.params, _LISTING)
         filters = select(request.params, _FILTERS) or None
         with bad_request():
             for flag in ("show_deleted", "show_nested"):
@@ -77,34 +78,35 @@ class StackController(Controller):
         if counted:
             narrowed = {name: params[name] for name in (*_FLAGS, *_TAGS) if name in params}
             count = self.engine.call(context, "count_stacks", filters=filters, **narrowed)
-        return views.stacks(request, replies, count, with_project=context.is_admin)
+        given = {**views.page_of(request), "count": count, "with_project": context.is_admin}
+        return self.render("stacks", replies, given)
 
     @policed
     def detail(self, request: Any) -> Any:
         """List stacks of the project with every field."""
         replies = self.engine.call(request.context, "list_stacks")
-        return {"stacks": [views.stack(request, reply) for reply in replies]}
+        return {"stacks": [views.stack(request.base_url, reply) for reply in replies]}
 
     @policed
+    @takes_encoded
     def preview(self, request: Any, body: Any) -> Any:
         """Show what creating a stack would give."""
-        return {"stack": views.stack(request, self._instantiate(request, "preview_stack", body))}
+        return {"stack": views.stack(request.base_url, self._instantiate(request, "preview_stack", body))}
 
     @policed
+    @takes_encoded
     def create(self, request: Any, body: Any) -> Any:
         """Create a stack; the answer is 201 with its Location."""
         identity = self._instantiate(request, "create_stack", body)
-        result = {"stack": views.stack(request, {"stack_identity": identity})}
+        result = {"stack": views.stack(request.base_url, {"stack_identity": identity})}
         request.answer_status = 201
-        request.answer_headers["Location"] = result["stack"]["links"][0]["href"]
+        request.answer_headers = {"Location": result["stack"]["links"][0]["href"]}
         return result
 
     def _instantiate(self, request: Any, method: str, body: Any) -> Any:
         data = StackBody(self.services, body)
         extra = data.arguments(updating=False)
-        return self.engine.call(
-            request.context, method, stack_name=data.stack_name(), **data.engine_arguments(extra)
-        )
+        return self.engine.call(request.context, method, stack_name=data.stack_name(), **data.engine_arguments(extra))
 
     @policed
     def lookup(self, request: Any, stack_name: str, path: str = "", body: Any = None) -> Any:
@@ -113,7 +115,7 @@ class StackController(Controller):
             identity = Identity.from_arn(stack_name).to_wire()
         except ValueError:
             identity = self.engine.call(request.context, "identify_stack", stack_name=stack_name)
-        location = views.stack_url(request, identity)
+        location = views.stack_url(request.base_url, identity)
         if path:
             location = f"{location}/{path}"
         if request.params:
@@ -124,12 +126,10 @@ class StackController(Controller):
     def show(self, request: Any, identity: Any) -> Any:
         """Show a stack; ``resolve_outputs=false`` spares the engine resolving its outputs."""
         resolve = flag(request.params, "resolve_outputs", default=True)
-        replies = self.engine.call(
-            request.context, "show_stack", stack_identity=identity, resolve_outputs=resolve
-        )
+        replies = self.engine.call(request.context, "show_stack", stack_identity=identity, resolve_outputs=resolve)
         if not replies:
             raise webob.exc.HTTPInternalServerError()
-        return {"stack": views.stack(request, replies[0])}
+        return {"stack": views.stack(request.base_url, replies[0])}
 
     @on_stack
     def template(self, request: Any, identity: Any) -> Any:
@@ -147,6 +147,7 @@ class StackController(Controller):
         return self.engine.call(request.context, "get_files", stack_identity=identity)
 
     @on_stack
+    @takes_encoded
     def update(self, request: Any, identity: Any, body: Any) -> Any:
         """Replace a stack's template and parameters."""
         self._change(request, "update_stack", identity, StackBody(self.services, body))
@@ -154,6 +155,7 @@ class StackController(Controller):
 
     @in_project
     @with_identity
+    @takes_encoded
     def update_patch(self, request: Any, identity: Any, body: Any) -> Any:
         """Change parts of a stack, keeping the rest.
 
@@ -168,12 +170,14 @@ class StackController(Controller):
         raise webob.exc.HTTPAccepted()
 
     @on_stack
+    @takes_encoded
     def preview_update(self, request: Any, identity: Any, body: Any) -> Any:
         """Show what an update would change."""
         data = StackBody(self.services, body)
         return {"resource_changes": self._change(request, "preview_update_stack", identity, data)}
 
     @on_stack
+    @takes_encoded
     def preview_update_patch(self, request: Any, identity: Any, body: Any) -> Any:
         """Show what a PATCH would change."""
         data = StackBody(self.services, body, patch=True)

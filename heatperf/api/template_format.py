@@ -1,7 +1,7 @@
 """Parse templates and environments, JSON or YAML, into dictionaries.
 
-Small texts are parsed on the worker's loop, larger ones in native threads (see instantiation.py). Raises ValueError
-with the text clients see, and errors.heat.RequestLimitExceeded. YAML is read twice where the first, C-based pass fails:
+Small texts are parsed on the worker's loop, larger ones in a helper process (see heavy.py). Raises ValueError with the
+text clients see, and errors.heat.RequestLimitExceeded. YAML is read twice where the first, C-based pass fails:
 only the pure Python loader says where the mistake is, and clients show that text.
 """
 
@@ -22,6 +22,10 @@ _ENVIRONMENT_SECTIONS: dict[str, type] = {
     "parameter_merge_strategies": dict,
 }
 
+#: Characters that the strings of one text may have once its aliases are written out. Beyond it no broker would take the
+#: message; and writing it would be the end of whoever tries.
+_MOST_TEXT = 64 * 1024 * 1024
+
 
 def _load_yaml(text: Any, limit: int) -> Any:
     """Return what YAML text says, an empty mapping for an empty document.
@@ -37,7 +41,8 @@ def _load_yaml(text: Any, limit: int) -> Any:
         value = yaml.load(text, Loader=Loader)  # noqa: S506
     except yaml.YAMLError:
         value = yaml.load(text, Loader=yaml.SafeLoader)
-    _check_aliases(value, limit)
+    if ("&" if isinstance(text, str) else b"&") in text:  # without an anchor there is no alias
+        _check_aliases(value, limit)
     return {} if value is None else value
 
 
@@ -47,9 +52,10 @@ def _check_aliases(value: Any, limit: int) -> None:
     Counts each shared part once and multiplies, so the check itself costs what the text costs. What contains itself is
     for ``refuse_rings``.
 
-    :raises heat.RequestLimitExceeded: more than ``limit`` values
+    :raises heat.RequestLimitExceeded: more than ``limit`` values, or _MOST_TEXT characters
     """
-    sizes: dict[int, int] = {}
+    most = max(limit, _MOST_TEXT)
+    sizes: dict[int, tuple[int, int]] = {}
     open_parts: set[int] = set()
     stack = [(value, False)]
     while stack:
@@ -58,9 +64,15 @@ def _check_aliases(value: Any, limit: int) -> None:
             continue
         children = part.values() if isinstance(part, dict) else part
         if counted:
-            sizes[id(part)] = 1 + sum(sizes.get(id(child), 1) for child in children)
-            if sizes[id(part)] > limit:
+            values, text = 1, sum(len(key) for key in part if isinstance(key, str)) if isinstance(part, dict) else 0
+            for child in children:
+                more = sizes.get(id(child)) or (1, len(child) if isinstance(child, (str, bytes)) else 1)
+                values, text = values + more[0], text + more[1]
+            sizes[id(part)] = values, text
+            if values > limit:
                 raise heat.RequestLimitExceeded(message=f"The aliases of the YAML stand for more than {limit} values.")
+            if text > most:
+                raise heat.RequestLimitExceeded(message=f"The aliases of the YAML stand for more than {most} bytes.")
             continue
         if id(part) not in open_parts:
             open_parts.add(id(part))
@@ -112,11 +124,24 @@ def parse_mapping(text: Any, limit: int) -> dict[str, Any]:
 
 
 def check_size(template: Any, limit: int) -> None:
-    """Hold a template against max_template_size (bytes, counted as characters of its Python text, as upstream does).
+    """Hold a template against max_template_size.
 
     :raises heat.RequestLimitExceeded: it is larger
     """
-    size = len(str(template))
+    refuse_size(size_of(template), limit)
+
+
+def size_of(template: Any) -> int:
+    """Return a template's size as upstream counts it: the characters of its Python text."""
+    return len(template) if isinstance(template, str) else len(str(template))
+
+
+def refuse_size(size: int, limit: int) -> None:
+    """
+    :param size: of size_of
+    :param limit: max_template_size
+    :raises heat.RequestLimitExceeded: it is larger
+    """
     if size > limit:
         raise heat.RequestLimitExceeded(
             message=f"Template size ({size} bytes) exceeds maximum allowed size ({limit} bytes)."
@@ -134,6 +159,19 @@ def parse_template(text: Any, limit: int) -> dict[str, Any]:
     if not any(key in template for key in VERSION_KEYS):
         raise ValueError("Template format version not found.")
     return template
+
+
+def parse_adopted(text: Any, limit: int) -> Any:
+    """Return the template out of the data of an abandoned stack.
+
+    :raises ValueError: there is none; whatever stands in its place passes
+    :raises heat.RequestLimitExceeded: it is larger than ``limit``
+    """
+    data = parse_mapping(text, limit)
+    if "template" not in data:
+        raise ValueError("'template'")  # the text of upstream's KeyError
+    check_size(data["template"], limit)
+    return data["template"]
 
 
 def parse_environment(text: Any, limit: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import webob.exc
 
-from heatperf.api.controller import Controller, policed
+from heatperf.api.controller import Controller, policed, takes_encoded
 from heatperf.api.instantiation import StackBody
 from heatperf.api.params import SINGLE, bad_request, boolean, flag, select, template_type
 
@@ -18,6 +18,7 @@ class TemplateController(Controller):
     scope = "stacks"
 
     @policed
+    @takes_encoded
     def validate_template(self, request: Any, body: Any) -> Any:
         """Check a template and describe its parameters."""
         data = StackBody(self.services, body)

@@ -1,22 +1,24 @@
 """What clients see of stacks, resources and events: the engine's replies with links, ids and joined statuses.
 
-In: the request (links are relative to its URL) and one mapping of an RPC reply. Out: plain data for codec.encode.
+In: the URL of the API as the client called it (links begin with it) and one mapping of an RPC reply. Out: plain data
+for codec.encode. Nothing here knows the request, so that large listings may be rendered elsewhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode
 
 import webob.exc
 
+from heatperf.api import links
 from heatperf.api.identity import Identity, identity_of
 
+# fields of a listing that are shown as they are; identity and status are there too, in another form
 _STACK_SUMMARY = frozenset(
     (
-        "stack_identity",
         "stack_name",
         "description",
-        "stack_status",
         "stack_status_reason",
         "creation_time",
         "deletion_time",
@@ -44,26 +46,24 @@ _RESOURCE_INTERNAL = frozenset(
 _EVENT_INTERNAL = frozenset(("stack_identity", "stack_name", "resource_action", "event_identity"))
 
 
-def url_of(request: Any, identity: Identity) -> str:
-    """Return the absolute URL of what ``identity`` names, in the API the client called."""
-    return request.relative_url(identity.url_path(), True)
-
-
-def stack_url(request: Any, value: Any) -> str:
+def stack_url(base: str, value: Any) -> str:
     """Return the URL of a stack identity that came over RPC.
 
     :raises webob.exc.HTTPInternalServerError: the identity is not one
     """
+    url = links.plain_url(base, value)
+    if url is not None:
+        return url
     try:
         identity = identity_of(value)
     except ValueError as error:
         raise webob.exc.HTTPInternalServerError("Invalid Stack address") from error
-    return url_of(request, identity)  # a name without UTF-8 (a lone surrogate) ends here, as 400
+    return links.url_of(base, identity)  # a name without UTF-8 (a lone surrogate) ends here, as 400
 
 
-def link(request: Any, identity: Identity, relation: str) -> dict[str, str]:
+def link(base: str, identity: Identity, relation: str) -> dict[str, str]:
     """Return one entry of a ``links`` list."""
-    return {"href": url_of(request, identity), "rel": relation}
+    return {"href": links.url_of(base, identity), "rel": relation}
 
 
 def _joined(reply: Mapping[str, Any], action: str, status: str) -> str:
@@ -71,55 +71,85 @@ def _joined(reply: Mapping[str, Any], action: str, status: str) -> str:
     return "_".join((reply[action], status)) if action in reply else status
 
 
-def stack(request: Any, reply: Mapping[str, Any], summary: bool = False, with_project: bool = False) -> dict[str, Any]:
+def stack(base: str, reply: Mapping[str, Any], summary: bool = False, with_project: bool = False) -> dict[str, Any]:
     """Render one stack.
 
+    :param base: ApiRequest.base_url
     :param summary: only the fields of a listing
     :param with_project: add the owning project's id (listings by an administrator)
     """
     result: dict[str, Any] = {}
     for key, value in reply.items():
-        if summary and key not in _STACK_SUMMARY:
-            continue
-        if key == "stack_identity":
+        if key in _STACK_SUMMARY:
+            result[key] = value
+        elif key == "stack_identity":
             result["id"] = value["stack_id"]
-            result["links"] = [{"href": stack_url(request, value), "rel": "self"}]
+            result["links"] = [{"href": stack_url(base, value), "rel": "self"}]
             if with_project:
                 result["project"] = value["tenant"]
         elif key == "stack_status":
             result[key] = _joined(reply, "stack_action", value)
-        elif key != "stack_action":
+        elif not summary and key != "stack_action":
             result[key] = value
     return result
 
 
-def stacks(request: Any, replies: list[Any], count: int | None, with_project: bool) -> dict[str, Any]:
-    """Render a page of stacks, with a link to the next page when this one is full."""
-    items = [stack(request, reply, summary=True, with_project=with_project) for reply in replies]
-    result: dict[str, Any] = {"stacks": items}
-    try:
+def stacks(base: str, replies: list[Any], with_project: bool) -> list[dict[str, Any]]:
+    """Render the stacks of a listing."""
+    return [stack(base, reply, True, with_project) for reply in replies]
+
+
+def page_of(request: Any) -> dict[str, Any]:
+    """Return what ``stack_page`` wants to know of the request, as plain data."""
+    limit = 0
+    with suppress(ValueError):
         limit = int(request.params.get("limit") or 0)
-    except ValueError:
-        limit = 0
+    query = [(name, value) for name, value in request.params.items() if name != "marker"] if limit > 0 else []
+    return {"base": request.base_url, "url": request.path_url if limit > 0 else "", "limit": limit, "query": query}
+
+
+def stack_page(
+    replies: list[Any], base: str, url: str, limit: int, query: Iterable[Any], count: int | None, with_project: bool
+) -> dict[str, Any]:
+    """Render a page of stacks, with a link to the next page when this one is full.
+
+    :param url: of the listing, without its query
+    :param limit: stacks of a page; 0 or less: there are no pages
+    :param query: pairs, without the marker
+    """
+    items = stacks(base, replies, with_project)
+    result: dict[str, Any] = {"stacks": items}
     if limit > 0 and limit == len(items):
-        query = request.params.copy()
-        query["marker"] = items[-1]["id"]
-        result["links"] = [{"rel": "next", "href": f"{request.path_url}?{urlencode(query)}"}]
+        pairs = [(name, value) for name, value in query]
+        result["links"] = [{"rel": "next", "href": f"{url}?{urlencode([*pairs, ('marker', items[-1]['id'])])}"}]
     if count is not None:
         result["count"] = count
     return result
 
 
-def resource(request: Any, reply: Mapping[str, Any]) -> dict[str, Any]:
-    """Render one resource."""
+def resource_list(replies: list[Any], base: str) -> dict[str, Any]:
+    """Render the resources of a listing."""
+    return {"resources": [resource(base, reply) for reply in replies]}
+
+
+def event_list(replies: list[Any], base: str) -> dict[str, Any]:
+    """Render the events of a listing."""
+    return {"events": [event(base, reply, summary=True) for reply in replies]}
+
+
+def resource(base: str, reply: Mapping[str, Any]) -> dict[str, Any]:
+    """Render one resource.
+
+    :param base: ApiRequest.base_url
+    """
     result: dict[str, Any] = {}
     for key, value in reply.items():
         if key == "resource_identity":
             identity = identity_of(value)
-            result["links"] = [link(request, identity, "self"), link(request, identity.stack(), "stack")]
+            result["links"] = [link(base, identity, "self"), link(base, identity.stack(), "stack")]
             nested = reply.get("nested_stack_id")
             if nested:
-                result["links"].append(link(request, identity_of(nested), "nested"))
+                result["links"].append(link(base, identity_of(nested), "nested"))
         elif key in _RESOURCE_INTERNAL:
             continue
         elif key == "resource_status":
@@ -129,9 +159,10 @@ def resource(request: Any, reply: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def event(request: Any, reply: Mapping[str, Any], summary: bool) -> dict[str, Any]:
+def event(base: str, reply: Mapping[str, Any], summary: bool) -> dict[str, Any]:
     """Render one event.
 
+    :param base: ApiRequest.base_url
     :param summary: only the fields of a listing
     """
     result: dict[str, Any] = {}
@@ -143,9 +174,9 @@ def event(request: Any, reply: Mapping[str, Any], summary: bool) -> dict[str, An
             owner = identity.resource()
             result["id"] = identity.last()
             result["links"] = [
-                link(request, identity, "self"),
-                link(request, owner, "resource"),
-                link(request, owner.stack(), "stack"),
+                link(base, identity, "self"),
+                link(base, owner, "resource"),
+                link(base, owner.stack(), "stack"),
             ]
         elif key in _EVENT_INTERNAL:
             continue
@@ -155,7 +186,7 @@ def event(request: Any, reply: Mapping[str, Any], summary: bool) -> dict[str, An
             _copy_with_logical_id(result, key, value)
     root = reply.get("root_stack_id")
     if root:
-        result["links"].append(link(request, identity_of(root), "root_stack"))
+        result["links"].append(link(base, identity_of(root), "root_stack"))
     return result
 
 
@@ -163,3 +194,11 @@ def _copy_with_logical_id(result: dict[str, Any], key: str, value: Any) -> None:
     if key == "resource_name":
         result["logical_resource_id"] = value
     result[key] = value
+
+
+#: Listings that may become large: the replies in, and plain arguments; what the client gets out.
+LISTINGS: Mapping[str, Callable[..., dict[str, Any]]] = {
+    "stacks": stack_page,
+    "resources": resource_list,
+    "events": event_list,
+}

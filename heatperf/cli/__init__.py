@@ -1,5 +1,5 @@
-"""The commands: ``heatperf serve``, ``reload``, ``stop``, ``status``, ``config sample|show|check`` and ``hardware``;
-``heat-api`` is the old name of serve.
+"""The commands: ``heatperf serve``, ``reload``, ``stop``, ``status``, ``config sample|show|check``, ``hardware``,
+``tune`` and ``profile``; ``heat-api`` is the old name of serve.
 
 In: command line arguments. Out: an exit code: 0 stopped as asked, 1 failed, 2 it cannot start as configured. Wires
 configuration, application and server together and holds nothing else. Each command imports what it needs when it is
@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("status", "show what a running server does"),
         ("config", "print or check the configuration"),
         ("hardware", "show what decides the number of workers"),
+        ("tune", "measure which settings suit this machine"),
+        ("profile", "draw what running workers spend their time on"),
     ):
         commands.add_parser(name, help=text, add_help=False)
     command = parser.parse_known_args(arguments[:1])[0].command
@@ -59,6 +61,14 @@ def _run(command: str, prog: str, arguments: Sequence[str]) -> int:
             from heatperf.cli.machine import hardware
 
             return hardware(flags.hardware_parser(), arguments)
+        if command == "tune":
+            from heatperf.cli.tune import tune
+
+            return tune(flags.tune_parser().parse_args(list(arguments)))
+        if command == "profile":
+            from heatperf.cli.profile import profile
+
+            return profile(flags.profile_parser().parse_args(list(arguments)), arguments)
         from heatperf.cli.remote import remote
 
         return remote(command, flags.control_parser(command).parse_args(list(arguments)))

@@ -14,7 +14,7 @@ from oslo_config import cfg
 
 from heatperf.cli.development import is_meant
 from heatperf.cli.flags import bind_of, engine_of, refuse_other_programs
-from heatperf.cli.settings import adjust, load, settings_of, usage_error
+from heatperf.cli.settings import adjust, foreign, load, settings_of, tuned_of, usage_error
 from heatperf.config.check import Finding, check
 from heatperf.config.files import WrongArguments
 from heatperf.errors import ConfigurationError
@@ -46,7 +46,8 @@ def config(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
     from heatperf.config.show import show
 
     _load(parser, options, rest)
-    show(cfg.CONF, sys.stdout)
+    found = tuned_of(options)
+    show(cfg.CONF, sys.stdout, None if found is None or foreign(found) else found)
     return 0
 
 
@@ -68,7 +69,9 @@ def _check(parser: argparse.ArgumentParser, conf: Any, options: argparse.Namespa
     policies: list[Any] = []
 
     def advise(_conf: Any) -> Iterator[Finding]:
-        return (Finding(file, text) for policy in policies for file, text in policy.unknown())
+        yield from (Finding(file, text) for policy in policies for file, text in policy.unknown())
+        if (found := tuned_of(options)) and (why := foreign(found)):
+            yield Finding(None, why)
 
     try:
         return check(
@@ -77,7 +80,7 @@ def _check(parser: argparse.ArgumentParser, conf: Any, options: argparse.Namespa
             sys.stdout,
             flags=[
                 lambda: refuse_other_programs(rest),
-                lambda: check_loop(options.loop),
+                *([partial(check_loop, options.loop)] if options.loop else []),
                 lambda: workers_for(options.workers),
                 *(partial(bind_of, options, text) for text in options.bind),
             ],

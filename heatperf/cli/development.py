@@ -1,4 +1,4 @@
-"""Development mode: when it is meant, and where its embedded engine keeps what it knows.
+"""Development mode: when it is meant, and where its embedded engine keeps what it knows. And where sockets lie.
 
 In: flags, environment, home directory. Out: decisions and paths. Imports no OpenStack library: the supervisor asks.
 """
@@ -6,17 +6,20 @@ In: flags, environment, home directory. Out: decisions and paths. Imports no Ope
 import argparse
 import hashlib
 import os
+import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from heatperf.server.side import Specification
+from heatperf.server.settings import Specification
 
 # Where heat-api looks for configuration, and what it may be called there.
 NAMES = ("heat.conf", "heat-api.conf", "heat.conf.d", "heat-api.conf.d")
 SYSTEM = (Path("/etc/heat"), Path("/etc"))
 # These hold nothing but configuration: where one exists, somebody has configured something.
 OWN_FOLDERS = (".heat", "heat")
+# Bytes of a folder below which there is room for the path of a helper's socket, see socketfile.MAX_PATH.
+_LONGEST_ROOT = 40
 
 
 def is_meant(
@@ -65,6 +68,17 @@ def engine_socket(state: Path, environ: Mapping[str, str], uid: int) -> Path:
         root = Path("/run") if uid == 0 and os.access("/run", os.W_OK) else Path(tempfile.gettempdir())
     mark = hashlib.sha256(str(state).encode()).hexdigest()[:12]
     return root / f"heatperf-{uid}-{mark}" / "engine"
+
+
+def helper_folder(environ: Mapping[str, str], uid: int) -> Path | None:
+    """:returns: a folder for the sockets of helper processes, which they make; another one with each call. None: there
+    is no place for it
+    """
+    own = [environ.get("RUNTIME_DIRECTORY", "").split(":")[0], environ.get("XDG_RUNTIME_DIR", "")]
+    for root in (*own, "/run", tempfile.gettempdir()):
+        if root.startswith("/") and len(os.fsencode(root)) <= _LONGEST_ROOT and os.access(root, os.W_OK | os.X_OK):
+            return Path(root) / f"heatperf-{uid}-{secrets.token_hex(6)}"
+    return None
 
 
 def engine(state: Path, socket: Path) -> Specification:

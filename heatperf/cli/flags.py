@@ -1,19 +1,21 @@
 """The flags of every command. Imports no OpenStack library: ``serve`` reads them in the supervisor."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import heatperf
 from heatperf.errors import ConfigurationError
 from heatperf.loops import check as check_loop
 from heatperf.server.settings import Bind
-from heatperf.server.sizing import workers_for
+from heatperf.server.sizing import MAXIMUM, workers_for
 
-LOOPS = ("gevent", "meinheld", "uvloop")
+LOOPS = ("gevent", "meinheld", "uvloop")  # as in config.options, which would import oslo.config here
 ENGINES = ("auto", "rpc", "embedded")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 # --control none
 NO_CONTROL = "none"
+# --tuned none
+NO_TUNED = "none"
 
 FLAGS = """\
 Other options are oslo.config's and oslo.log's, as heat-api always took them, among them:
@@ -48,7 +50,19 @@ def _flags() -> argparse.ArgumentParser:
         metavar="HOST:PORT|unix:PATH[,mode=0660][,owner=USER[:GROUP]]",
         help="where to listen, repeatable ([heat_api] bind_host, bind_port)",
     )
-    parser.add_argument("--loop", choices=LOOPS, default="gevent", help="how a worker waits (default: gevent)")
+    parser.add_argument("--loop", choices=LOOPS, help="how a worker waits ([heatperf] loop)")
+    parser.add_argument(
+        "--pin",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="keep each worker on a CPU of its own ([heatperf] pin_workers)",
+    )
+    parser.add_argument(
+        "--tuned",
+        metavar="FILE|none",
+        help="what heatperf tune --write wrote; every other setting goes before it"
+        " (default: heatperf/tuned.conf in $XDG_CONFIG_HOME or ~/.config, else in /etc)",
+    )
     parser.add_argument(
         "--engine", choices=ENGINES, default="auto", help="where stacks are made; auto: rpc, unless in development mode"
     )
@@ -133,6 +147,105 @@ def seconds(text: str) -> float:
     return value
 
 
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """For argparse: a whole number within bounds, both included."""
+
+    def number(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number from {least} to {most}")
+        return int(text)
+
+    return number
+
+
+def _slot(text: str) -> str:
+    if text != "all" and not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"{text} is neither all nor the number of a worker")
+    return text
+
+
+def _add_control(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--control", metavar="PATH", help="the server's control socket (default: where heatperf serve makes it)"
+    )
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=seconds, help="for the answer (default: as long as it takes)"
+    )
+
+
+def profile_parser() -> argparse.ArgumentParser:
+    """For ``heatperf profile``."""
+    parser = argparse.ArgumentParser(
+        prog="heatperf profile",
+        description="Watch running workers with py-spy (pip install 'heatperf[profile]') and write what they do to a"
+        " file each: DATE-TIME-worker-SLOT-LOOP.svg. Prints the names of the files.",
+        epilog="Exit code 1: a worker could not be watched, with the reason; 2: no server could be asked, or nothing"
+        " could be started.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--worker",
+        metavar="N|all",
+        type=_slot,
+        help="the worker in slot N of heatperf status, or all at once (default: the first that serves)",
+    )
+    parser.add_argument("--seconds", metavar="S", type=whole(1, 3600), default=10, help="for how long (default: 10)")
+    parser.add_argument(
+        "--format",
+        choices=("svg", "speedscope"),
+        default="svg",
+        help="a flame graph for a browser, or a file for speedscope (default: svg)",
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="where to write (default: ./profiles if there is such a directory, else here)"
+    )
+    parser.add_argument(
+        "--rate", metavar="HZ", type=whole(1, 1000), default=100, help="samples a second (default: 100)"
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--gil", action="store_true", help="only threads that hold the GIL: Python's share, without system calls"
+    )
+    which.add_argument("--idle", action="store_true", help="waiting threads too")
+    _add_control(parser)
+    return parser
+
+
+def tune_parser() -> argparse.ArgumentParser:
+    """For ``heatperf tune``."""
+    parser = argparse.ArgumentParser(
+        prog="heatperf tune",
+        description="Try the loops, numbers of workers and pinning that this machine has, with a short load on a server"
+        " of its own on loopback, and recommend what answers most. Nothing that runs is touched.",
+        epilog="serve reads what --write has written, and everything else goes before it: the command line, then"
+        " heat.conf and the environment, then this file, then the defaults."
+        " Exit code 1: it could not be measured, or not well enough to be written.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--seconds", metavar="S", type=whole(6, 3600), default=60, help="for everything together (default: 60)"
+    )
+    parser.add_argument(
+        "--loop", action="append", choices=LOOPS, help="try only this one, repeatable (default: all that are installed)"
+    )
+    parser.add_argument(
+        "--workers", metavar="N", action="append", type=whole(1, MAXIMUM), help="try only this many, repeatable"
+    )
+    parser.add_argument(
+        "--pin", action=argparse.BooleanOptionalAction, default=True, help="try pinned workers too (default: yes)"
+    )
+    parser.add_argument("--svg", metavar="FILE", help="write the plot to a file as well")
+    parser.add_argument(
+        "--write",
+        metavar="FILE",
+        nargs="?",
+        const="",
+        help="write the recommendation where serve reads it (default: heatperf/tuned.conf, in /etc as root, else in"
+        " $XDG_CONFIG_HOME or ~/.config)",
+    )
+    return parser
+
+
 def control_parser(command: str) -> argparse.ArgumentParser:
     """:param command: one of CONTROL_COMMANDS"""
     parser = argparse.ArgumentParser(
@@ -142,12 +255,7 @@ def control_parser(command: str) -> argparse.ArgumentParser:
         " asked, or it did not answer in time.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--control", metavar="PATH", help="the server's control socket (default: where heatperf serve makes it)"
-    )
-    parser.add_argument(
-        "--timeout", metavar="SECONDS", type=seconds, help="for the answer (default: as long as it takes)"
-    )
+    _add_control(parser)
     if command == "status":
         parser.add_argument("--json", action="store_true", help="print the answer as JSON")
     return parser
@@ -162,7 +270,8 @@ def check_flags(options: argparse.Namespace, rest: Sequence[str]) -> None:
     :raises ConfigurationError: one of the flags cannot be meant
     """
     refuse_other_programs(rest)
-    check_loop(options.loop)
+    if options.loop is not None:
+        check_loop(options.loop)
     if options.workers is not None:
         workers_for(options.workers)
     for text in options.bind:

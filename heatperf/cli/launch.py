@@ -27,7 +27,8 @@ def launch(prog: str, argv: Sequence[str]) -> int:
         control = default_path(os.environ, os.geteuid())
     elif options.control != flags.NO_CONTROL:
         control = Path(options.control)
-    arguments = {"prog": prog, "argv": list(argv), "development": options.dev}
+    folder = development.helper_folder(os.environ, os.geteuid())
+    arguments = {"prog": prog, "argv": list(argv), "development": options.dev, "helpers": folder and str(folder)}
     sides = []
     if flags.engine_of(options) == "embedded":
         state = development.state_folder(options, os.environ)

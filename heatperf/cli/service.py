@@ -6,6 +6,7 @@ anything before a worker starts.
 """
 
 import argparse
+import dataclasses
 import logging
 import sys
 from functools import partial
@@ -15,8 +16,8 @@ from oslo_config import cfg
 from oslo_reports import guru_meditation_report
 
 import heatperf
-from heatperf.cli import flags
-from heatperf.cli.settings import binds_of, settings_of, usage_error
+from heatperf.cli import flags, helper
+from heatperf.cli.settings import binds_of, foreign, settings_of, tuned_of, usage_error
 from heatperf.cli.settings import load as load_configuration
 from heatperf.config import files, logs, validate
 from heatperf.config.check import lint, old_names
@@ -30,7 +31,7 @@ def load(arguments: dict[str, Any]) -> Service:
     """The Factory of heatperf.server.application.
 
     :param arguments: ``prog`` and ``argv`` of the command line, what launch made of them (``development``, ``state``
-        and ``socket`` of an embedded engine), ``first`` and ``inherited`` of the supervisor
+        and ``socket`` of an embedded engine, ``helpers``, a folder), ``first`` and ``inherited`` of the supervisor
     """
     parser = flags.serve_parser(arguments["prog"])
     options, rest = parser.parse_known_args(arguments["argv"])
@@ -42,14 +43,17 @@ def load(arguments: dict[str, Any]) -> Service:
         raise SystemExit(usage_error(parser, error)) from None
     settings, reason = settings_of(conf, options)
     _check_inherited(options, arguments["inherited"])
-    logs.setup(conf, assignments)
-    application = build(conf, flags.engine_of(options), options.dev, arguments.get("socket"))
+    log = logs.setup(conf, assignments)
+    sides = helper.specifications(conf.heatperf.helper_processes, settings.workers, arguments.get("helpers"))
+    settings = dataclasses.replace(settings, sides=sides)
+    helpers = [side.arguments["socket"] for side in sides]
+    application = build(conf, flags.engine_of(options), options.dev, arguments.get("socket"), helpers)
     application.parts.startables.append(Reports(conf))
     _advise(conf, options, assignments, application)
     logging.getLogger("heatperf.server").info("%s", reason)
     if options.dev and arguments["first"]:
         _banner(arguments["inherited"] or [str(bind) for bind in settings.binds], arguments.get("state"))
-    return Service(settings, application, partial(_located, conf, options, assignments))
+    return Service(settings, application, partial(_located, conf, options, assignments), log)
 
 
 def _check_inherited(options: argparse.Namespace, inherited: list[str]) -> None:
@@ -63,6 +67,11 @@ def _advise(conf: Any, options: argparse.Namespace, assignments: Any, applicatio
     log = logging.getLogger("heatperf.config")
     for finding in (old_names if options.dev else lint)(conf, assignments):
         log.warning("%s", finding)
+    if found := tuned_of(options):
+        if why := foreign(found):
+            log.warning("%s", why)
+        else:
+            log.info("Defaults are those of %s, unless set elsewhere", found.file)
     if not options.dev:
         for file, text in application.parts.policy.unknown():
             log.warning("%s: %s", file, text)

@@ -12,14 +12,13 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 
-import oslo_messaging
 from keystoneauth1 import exceptions as ks_exceptions
 from keystoneauth1 import loading
 from oslo_config import cfg
 from oslo_middleware import cors
 
 import heatperf
-from heatperf.config import files, options, validate
+from heatperf.config import files, messaging, options, validate
 from heatperf.config.paths import packaged_file
 from heatperf.errors import ConfigurationError
 
@@ -47,7 +46,7 @@ def _quiet_about_old_names() -> Iterator[None]:
 
 def set_library_defaults() -> None:
     """Give the libraries' options the defaults that Heat has for them. Changes the libraries; may be called again."""
-    oslo_messaging.set_transport_defaults("heat")
+    cfg.set_defaults(messaging.OPTIONS[None], control_exchange="heat")
     cors.set_defaults(
         allow_headers=[
             "X-Auth-Token",

@@ -2,7 +2,8 @@
 
 In: a loaded configuration and the assignments of its files. Out: handlers on the loggers (``setup``), or what would
 keep them from working (``problems``, which opens no log and changes nothing). Raises ConfigurationError. Runs in the
-zygote before the fork; workers inherit the handlers.
+zygote before the fork; workers inherit the handlers, and have a thread call them (``Logs``), so that none can hold up
+the loop.
 """
 
 import configparser
@@ -15,7 +16,7 @@ from typing import Any
 from oslo_log import formatters, handlers
 from oslo_log import log as oslo_log
 
-from heatperf.config import files, options, validate
+from heatperf.config import access_lines, files, log_writer, options, validate
 from heatperf.context import ContextLogFilter, RequestContext
 from heatperf.errors import ConfigurationError
 
@@ -34,20 +35,41 @@ class _Sources:
         return validate.refusal(self._settings, None, self._opts[name], message, remedy)
 
 
-def _handlers() -> Iterator[logging.Handler]:
-    seen: set[int] = set()
-    loggers = [logging.getLogger(), *logging.root.manager.loggerDict.values()]
-    for logger in loggers:
-        for handler in getattr(logger, "handlers", ()):
-            if id(handler) not in seen:
-                seen.add(id(handler))
-                yield handler
+def _handlers() -> list[logging.Handler]:
+    """Each once, since loggers may share them."""
+    return list({id(handler): handler for logger in log_writer.loggers() for handler in logger.handlers}.values())
 
 
-def setup(conf: Any, settings: Sequence[files.Setting] = ()) -> None:
+class Logs:
+    """The logs of a worker; see server.application.Logs. Made before the fork, used after it."""
+
+    def __init__(self) -> None:
+        self._writer = log_writer.Writer()
+        self._access: access_lines.AccessLog | None = None
+
+    def start(self, loop: Any, access: bool) -> Callable[[str, str], None] | None:
+        """Start the thread, and put it between the loggers and their handlers."""
+        self._writer.start()
+        log_writer.install(self._writer)
+        if not access:
+            return None
+        self._access = access_lines.AccessLog(self._writer)
+        if self._access.sink is not None:
+            loop.every(access_lines.INTERVAL, self._access.flush)
+        return self._access.sink
+
+    def flush(self) -> None:
+        """Write what has been logged; waits at most log_writer.FLUSH_TIMEOUT seconds."""
+        if self._access is not None:
+            self._access.flush(wait=False)
+        self._writer.flush()
+
+
+def setup(conf: Any, settings: Sequence[files.Setting] = ()) -> Logs:
     """Set up oslo.log for ``conf`` and put the request context on every handler.
 
     :param settings: assignments of the files, to name the line that is wrong
+    :returns: for the workers; a process without a loop has no use for it
     :raises ConfigurationError: the log cannot be written where and as configured
     """
     for problem in problems(conf, settings):
@@ -67,6 +89,7 @@ def setup(conf: Any, settings: Sequence[files.Setting] = ()) -> None:
     context_filter = ContextLogFilter()
     for handler in _handlers():
         handler.addFilter(context_filter)
+    return Logs()
 
 
 def problems(conf: Any, settings: Sequence[files.Setting] = ()) -> Iterator[ConfigurationError]:

@@ -11,23 +11,40 @@ import copy
 import socket
 
 from keystoneauth1 import loading
-from keystonemiddleware import audit
 from keystonemiddleware import opts as keystone_opts
 from oslo_concurrency import opts as concurrency_opts
 from oslo_config import cfg, types
 from oslo_log import _options as log_options
 from oslo_log import log
-from oslo_messaging import opts as messaging_opts
-from oslo_messaging._metrics import client as messaging_metrics
-from oslo_messaging._tracing import client as messaging_tracing
 from oslo_middleware import opts as middleware_opts
 from oslo_policy import opts as policy_opts
 from oslo_reports import opts as reports_opts
 from osprofiler import opts as profiler_opts
 
+from heatperf.config import messaging
+
 Groups = list[tuple[str | None, list[cfg.Opt]]]
 
 AUTHTOKEN = "keystone_authtoken"
+
+LOOPS = ("gevent", "meinheld", "uvloop")
+RPC_TRANSPORTS = ("auto", "lean", "oslo")
+
+#: Stations of the pipeline with two implementations, and what stock_filters may name besides ``all``.
+LEAN_STATIONS = (
+    "audit",
+    "authtoken",
+    "authurl",
+    "context",
+    "cors",
+    "faultwrap",
+    "http_proxy_to_wsgi",
+    "noauth",
+    "osprofiler",
+    "request_id",
+    "urlmap",
+    "versionnegotiation",
+)
 
 # Far above what any machine gains from, far below what a slip of the keyboard can do to it.
 MAX_WORKERS = 4096
@@ -201,6 +218,21 @@ _NOAUTH: list[cfg.Opt] = [
 ]
 
 _HEATPERF: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "loop",
+        default="gevent",
+        choices=LOOPS,
+        help="How a worker waits for its connections. gevent is always there; uvloop and meinheld have to be installed"
+        " beside it, which a start without them says how to do, and may answer more per CPU: 'heatperf tune' measures"
+        " which do on this machine.",
+    ),
+    cfg.BoolOpt(
+        "pin_workers",
+        default=False,
+        help="Keep each worker on a CPU of its own, of those this process may run on, one thread of every core first."
+        " Spares migrations between caches on a host that has nothing else to do; where others compete for the same"
+        " CPUs, a worker cannot step aside any more.",
+    ),
     cfg.FloatOpt(
         "drain_timeout",
         default=30,
@@ -241,15 +273,42 @@ _HEATPERF: list[cfg.Opt] = [
         "rpc_concurrency",
         default=256,
         min=1,
-        help="Calls to heat-engine in flight per worker. Each holds one native thread while it waits; the engine"
+        help="Calls to heat-engine in flight per worker. With the stock transport each holds one native thread while it"
+        " waits. The lean one needs no threads: there the sum of this and rpc_queue bounds what is under way. An engine"
         " answers no faster for being asked more at once.",
     ),
     cfg.IntOpt(
         "rpc_queue",
         default=256,
         min=0,
-        help="Requests per worker that may wait for a free RPC slot. Beyond, callers get 503 with Retry-After at once"
-        " instead of a timeout later.",
+        help="Requests per worker that may wait for a free RPC slot, beyond rpc_concurrency. Beyond both, callers get"
+        " 503 with Retry-After at once instead of a timeout later.",
+    ),
+    cfg.StrOpt(
+        "rpc_transport",
+        default="auto",
+        choices=RPC_TRANSPORTS,
+        help="How RPC messages travel. lean is this server's own RabbitMQ client: the same messages as stock"
+        " oslo.messaging's at a tenth of its CPU, two connections per worker, and 503 instead of long waits while no"
+        " broker or engine is there. oslo is stock oslo.messaging. auto is lean wherever that can do what is"
+        " configured, and says at start which option made it choose stock; lean refuses to start instead.",
+    ),
+    cfg.FloatOpt(
+        "rpc_connect_deadline",
+        default=5,
+        min=0.1,
+        help="Seconds a request waits for the message broker before it gets 503 with Retry-After; its message was then"
+        " provably not sent. Longer rides out the restart of a broker, shorter tells clients sooner that there is none."
+        " Lean transport only: stock oslo.messaging goes on trying for as long as the request lives.",
+    ),
+    cfg.FloatOpt(
+        "rpc_engine_grace",
+        default=15,
+        min=0,
+        help="Seconds without any engine on its queue for which requests are still sent, to wait there for one that is"
+        " about to come back. After that they get 503 with Retry-After until there is one. Longer rides out slower"
+        " restarts of engines, but during an outage as many seconds of requests wait for rpc_response_timeout. Lean"
+        " transport only.",
     ),
     cfg.IntOpt(
         "auth_concurrency",
@@ -266,6 +325,24 @@ _HEATPERF: list[cfg.Opt] = [
         " slow and restarts empty the token cache.",
     ),
     cfg.IntOpt(
+        "token_cache_bytes",
+        default=33554432,
+        min=1048576,
+        help="Memory per worker for what is known of tokens that are in use, in bytes. One takes 30 to 200 kB, mostly"
+        " its service catalog. A token that finds no room costs its requests some tenths of a millisecond, or without"
+        " memcached a question to Keystone. How long a token is remembered is token_cache_time of"
+        " [keystone_authtoken].",
+    ),
+    cfg.FloatOpt(
+        "token_negative_cache_time",
+        default=0,
+        min=0,
+        help="Seconds for which a worker refuses a token without asking Keystone again, once Keystone has not known it;"
+        " 0 asks each time. A few seconds spare Keystone the clients that go on with an expired token. But a token that"
+        " is refused by mistake, because a Keystone node did not have the newest keys yet, stays refused as long."
+        " Without effect if token_cache_time is negative.",
+    ),
+    cfg.IntOpt(
         "filter_concurrency",
         default=64,
         min=1,
@@ -278,12 +355,33 @@ _HEATPERF: list[cfg.Opt] = [
         min=0,
         help="Requests per worker that may wait to enter such a filter before callers get 503.",
     ),
+    cfg.ListOpt(
+        "stock_filters",
+        default=[],
+        help="Stations of the paste file that shall run as the stock implementation instead of the lean one, by kind: "
+        + ", ".join(LEAN_STATIONS)
+        + ", or all. Both answer alike, and the stock one costs many times the CPU: it is there for doubt. Those"
+        " that are part of heat itself (faultwrap, versionnegotiation, authurl, context, noauth) are not installed"
+        " here; their stock form is this server's plain rendering of them with WebOb, on which the lean form falls"
+        " back.",
+    ),
     cfg.IntOpt(
         "fetch_concurrency",
         default=8,
         min=1,
         help="template_url downloads in flight per worker. Each may last template_fetch_timeout and hold"
         " max_template_size bytes.",
+    ),
+    cfg.IntOpt(
+        "helper_processes",
+        default=-1,
+        min=-1,
+        max=99,
+        help="Processes beside the workers for what would hold up a worker's other requests: templates of more than"
+        " 2 kB, and large bodies and listings. Each takes about 40 MB, uses CPU only while it has such work, and stands"
+        " back for the workers. -1 is one for each eight workers. More parse more large templates at once; 0 has native"
+        " threads of the workers parse them, which saves the memory, but everybody else's requests then wait for up to"
+        " half a second while a template of 450 kB is parsed.",
     ),
     cfg.BoolOpt(
         "access_log",
@@ -342,10 +440,11 @@ OPTIONS: dict[str | None, list[cfg.Opt]] = {
 
 
 class _Shared:
-    """Mixin for options that openstack-heat declares too.
+    """Mixin for options that others declare too: openstack-heat, oslo.messaging.
 
-    A filter out of openstack-heat may be loaded into this process, and its modules register the same options with their
-    own help texts. oslo.config refuses a second declaration only if it differs; ours never does from its namesake.
+    A filter out of openstack-heat may be loaded into this process, or the stock transport, and their modules register
+    the same options with their own help texts. oslo.config refuses a second declaration only if it differs; ours never
+    does from its namesake.
     """
 
     dest: str
@@ -354,7 +453,7 @@ class _Shared:
         return getattr(other, "dest", None) != self.dest
 
 
-for _group in OPTIONS.values():
+for _group in (*OPTIONS.values(), *messaging.OPTIONS.values()):
     for _opt in _group:
         _opt.__class__ = type(type(_opt).__name__, (_Shared, type(_opt)), {"__hash__": cfg.Opt.__hash__})
 
@@ -372,25 +471,22 @@ def list_opts() -> Groups:
 def library_opts() -> Groups:
     """Options of the OpenStack libraries that a start of this server reads.
 
-    Call :func:`heatperf.config.load.set_library_defaults` first, as it changes defaults in place.
+    Call :func:`heatperf.config.load.set_library_defaults` first, as it changes defaults in place. For oslo.messaging
+    these are our own declarations, see :mod:`heatperf.config.messaging`.
     """
-    groups: Groups = []
+    groups: Groups = list(messaging.OPTIONS.items())
     for listing in (
-        messaging_opts.list_opts,
         policy_opts.list_opts,
         middleware_opts.list_opts_cors,
         middleware_opts.list_opts_http_proxy_to_wsgi,
         middleware_opts.list_opts_healthcheck,
         middleware_opts.list_opts_sizelimit,
         keystone_opts.list_auth_token_opts,
-        audit.list_opts,
         profiler_opts.list_opts,
         reports_opts.list_opts,
         concurrency_opts.list_opts,
     ):
         groups.extend((group, list(opts)) for group, opts in listing())
-    groups.append(("oslo_messaging_metrics", messaging_metrics.oslo_messaging_metrics))
-    groups.append(("oslo_messaging_tracing", messaging_tracing.oslo_messaging_tracing))
     return groups
 
 

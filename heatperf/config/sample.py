@@ -6,6 +6,7 @@ defaults taken from the machine carry a sample of their own. A test keeps etc/he
 
 import io
 
+import oslo_messaging
 from oslo_config import cfg, generator
 
 from heatperf.config.load import set_library_defaults
@@ -29,6 +30,7 @@ NAMESPACES = (
 def heat_conf() -> str:
     """The sample file, all options commented out."""
     set_library_defaults()
+    oslo_messaging.set_transport_defaults("heat")
     conf = cfg.ConfigOpts()
     generator.register_cli_opts(conf)
     arguments = ["--wrap-width", "100"]

@@ -11,6 +11,9 @@ from oslo_config import cfg
 
 from heatperf.config import files, options
 from heatperf.config.masking import mask
+from heatperf.config.tuned import Tuned
+
+SET_DEFAULT = "default of heatperf"
 
 
 def _word(value: Any) -> str:
@@ -42,7 +45,7 @@ def origin(conf: cfg.ConfigOpts, settings: Sequence[files.Setting], group: str |
     if kind is cfg.Locations.set_override:
         return "command line of heatperf"
     if kind is cfg.Locations.set_default:
-        return "default of heatperf"
+        return SET_DEFAULT
     if kind is cfg.Locations.opt_default:
         return "default"
     setting = files.find(settings, group, opt)
@@ -61,8 +64,10 @@ def unread(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> list[file
     return [setting for setting in settings if (files.normal(setting.group), setting.name) not in known]
 
 
-def show(conf: cfg.ConfigOpts, out: TextIO) -> None:
+def show(conf: cfg.ConfigOpts, out: TextIO, tuned: Tuned | None = None) -> None:
     """Write the effective configuration.
+
+    :param tuned: what was read beside the configuration files, see :mod:`heatperf.config.tuned`
 
     Options without a value are commented out. Options of other services are listed by name, as we cannot know which of
     their values are secret.
@@ -72,13 +77,18 @@ def show(conf: cfg.ConfigOpts, out: TextIO) -> None:
     settings = files.settings_of(conf)
     names = list(dict.fromkeys(files.sources_of(conf)))
     out.write(f"# Configuration files, in order: {', '.join(names) or 'none'}\n")
+    if tuned is not None:
+        out.write(f"# Before them, as defaults: {tuned.file}\n")
     current: str | None = ""
     for group, opt in options.registered(conf):
         if group != current:
             out.write(f"\n[{group or 'DEFAULT'}]\n")
             current = group
         value = mask(opt, conf[opt.dest] if group is None else conf[group][opt.dest])
-        out.write(f"# {origin(conf, settings, group, opt)}\n")
+        where = origin(conf, settings, group, opt)
+        if tuned is not None and where == SET_DEFAULT:
+            where = tuned.places.get((group or "DEFAULT", opt.dest), where)
+        out.write(f"# {where}\n")
         if value is None:
             out.write(f"#{opt.dest} =\n")
         elif opt.multi:

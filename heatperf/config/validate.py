@@ -13,16 +13,15 @@ import ssl
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import oslo_messaging
 from oslo_config import cfg, types
 from oslo_log import versionutils
 
-from heatperf.config import files, options
+from heatperf.config import files, options, transport_url
 from heatperf.config.masking import is_secret, mask_urls
+from heatperf.config.messaging import RABBIT
 from heatperf.errors import ConfigurationError
 
 OWN_GROUP = "heatperf"
-RABBIT = "oslo_messaging_rabbit"
 SHORTEST_WATCHDOG = 5.0
 URL_FORM = "rabbit://user:password@host:5672/vhost"
 # Flavors of the packaged paste file that never ask the authtoken filter, so that its options may be anything.
@@ -270,25 +269,25 @@ def _transport(conf: cfg.ConfigOpts, settings: Sequence[files.Setting], group: s
     if not slashes or not scheme.strip():
         raise refusal(settings, group, opt, "the broker URL is malformed: there is no driver:// in front", remedy)
     try:
-        parsed = oslo_messaging.TransportURL.parse(conf, url)
-    except (oslo_messaging.InvalidTransportURL, ValueError) as error:
+        parsed = transport_url.parse(url)
+    except ValueError as error:
         # The text of the error may quote the URL, password included.
         cause = "its port is no number" if "int()" in str(error) else "oslo.messaging cannot take it apart"
         raise refusal(settings, group, opt, f"the broker URL is malformed: {cause}", remedy) from None
     drivers = sorted(entry.name for entry in importlib.metadata.entry_points(group="oslo.messaging.drivers"))
-    if parsed.transport.split("+")[0] not in drivers:
+    if parsed.driver.split("+")[0] not in drivers:
         raise refusal(
             settings,
             group,
             opt,
-            f"there is no messaging driver {parsed.transport!r}",
+            f"there is no messaging driver {parsed.driver!r}",
             "the URL starts with one of " + ", ".join(f"{driver}://" for driver in drivers),
         )
-    driver, _, inner = parsed.transport.partition("+")
+    driver, _, inner = parsed.driver.partition("+")
     if driver in ("rabbit", "kombu"):
         # Kombu's own transports (kombu+memory) need none; of these the stock driver goes to guest on this machine.
         needs_host = inner in ("", "amqp", "pyamqp", "amqps")
-        if needs_host and not (parsed.hosts and all((host.hostname or "").strip() for host in parsed.hosts)):
+        if needs_host and not (parsed.hosts and all((host.name or "").strip() for host in parsed.hosts)):
             raise refusal(settings, group, opt, "the broker URL names no host", remedy)
         _query(conf, settings, group, opt, parsed.query)
 
@@ -324,6 +323,12 @@ def _rabbit(conf: cfg.ConfigOpts, settings: Sequence[files.Setting]) -> Iterator
             rabbit.rabbit_quorum_queue and rabbit.rabbit_ha_queues,
             "rabbit_ha_queues",
             "mirrored queues and quorum queues exclude each other",
+            "remove rabbit_ha_queues",
+        ),
+        (
+            rabbit.rabbit_transient_quorum_queue and rabbit.rabbit_ha_queues,
+            "rabbit_ha_queues",
+            "mirrored queues and quorum queues for replies exclude each other",
             "remove rabbit_ha_queues",
         ),
         (

@@ -14,6 +14,8 @@ from typing import Any
 
 import orjson
 
+from heatperf.jsontext import Encoded, fragment
+
 #: Bytes of one message. The API takes bodies of about 1 MiB; the largest answers are listings of whole projects.
 MAX_FRAME = 64 * 1024 * 1024
 #: Sent in the greeting, so that a worker notices an engine of another release.
@@ -45,26 +47,27 @@ def encode_frame(message: dict[str, Any], unknown: Callable[[Any], Any] | None =
     :raises FrameTooLarge: more than MAX_FRAME bytes
     :raises TypeError: something in it has no form in JSON
     """
-    plain = _plain if unknown is None else unknown
     kind = COMPACT
     try:
-        text = orjson.dumps(message, default=plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
+        text = orjson.dumps(message, default=unknown or _compact, option=orjson.OPT_PASSTHROUGH_DATETIME)
         # orjson writes NaN as null without a word
         if b"null" in text and _has_non_finite(message):
             kind = EXACT
     except TypeError:  # beyond orjson, which does not mean beyond the standard library
         kind = EXACT
     if kind == EXACT:
-        text = json.dumps(message, default=plain).encode("ascii")
+        text = json.dumps(message, default=unknown or _exact).encode("ascii")
     if len(text) > MAX_FRAME:
         raise FrameTooLarge(len(text))
     return HEADER.pack(len(text), kind) + text
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, date):  # datetime is one
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
+def _compact(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, date) else fragment(value)  # a datetime is a date
+
+
+def _exact(value: Any) -> Any:
+    return value.value() if type(value) is Encoded else _compact(value)
 
 
 def _has_non_finite(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 In: frames with RPC requests from the workers of this host. Out: frames with results, or with failures in
 oslo.messaging's shape. Raised at start: ConfigurationError. Reading order: failures, native threads, connections,
-``serve``; see frames for the bytes and socketfile for the file.
+``serve``; see frames for the bytes and heatperf.socketfile for the file.
 
 One thread does all socket I/O, so a worker that stops reading holds up nobody; a bounded pool of threads runs the
 requests; the main thread waits for the order to stop. Requests carry tokens and passwords: nothing of them is logged.
@@ -25,8 +25,8 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from heatperf.engine.frames import MAX_FRAME, PROTOCOL, Frames, FrameTooLarge, MalformedFrame, encode_frame
-from heatperf.engine.socketfile import check_path, listen, peer_uid, prepare_folder, remove_own
 from heatperf.errors import heat
+from heatperf.socketfile import check_path, listen, peer_uid, prepare_folder, remove_own
 
 LOG = logging.getLogger("heatperf.engine")
 

@@ -232,6 +232,19 @@ class Loop(Protocol):
             process's user nor root, so it must not be told anything
         """
 
+    def connect_tcp(
+        self, host: str, port: int, seconds: float, context: ssl.SSLContext | None, server_name: str
+    ) -> tuple[Any, Any]:
+        """Connect to a host, parking; names are looked up in a native thread.
+
+        :param seconds: for all of it
+        :param context: for TLS, None for plain TCP
+        :param server_name: that the peer's certificate must have, where ``context`` checks names
+        :returns: one stream to receive and one to send, each for one greenlet at a time; both must be closed. They have
+            of Stream what their direction needs: recv, send_all, send_timeout, shutdown_write, interrupt, close
+        :raises OSError: it cannot be had; TimeoutError and ssl.SSLError among them
+        """
+
     def stop_accepting(self) -> None:
         """Take what the kernel has already queued, then close the listeners (this process's copies).
 

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from heatperf.errors import BodyTooLarge, Overloaded
 from heatperf.loops import access_log
 from heatperf.loops.base import INFINITE, HttpLimits, Interrupted, Loop, Observer, Stream, Waiter
-from heatperf.loops.http import ProtocolError, Request, RequestReader
+from heatperf.loops.http import KnownFields, ProtocolError, Request, RequestReader
 from heatperf.loops.wsgi import (
     ClientGone,
     Environ,
@@ -50,10 +50,11 @@ class HttpServer:
         loop: Loop,
         wsgi: WSGIApplication,
         limits: HttpLimits,
-        access_log: bool = True,
+        access_log: access_log.Sink | None = access_log.record,
         observer: Observer | None = None,
     ) -> None:
         """
+        :param access_log: where its lines go, None for nowhere
         :param observer: told of each request that reaches the application; not of those refused for their form
         """
         self.loop = loop
@@ -63,6 +64,7 @@ class HttpServer:
         self.draining = False
         self.grace_over = False
         self.connections: set[Connection] = set()
+        self.known = KnownFields()
         self._observer = observer
         # In order of beginning, because dicts keep theirs.
         self._in_flight: dict[Connection, tuple[float, bytes]] = {}
@@ -150,7 +152,7 @@ class Connection:
     def __init__(self, server: HttpServer, stream: Stream) -> None:
         self.server = server
         self.stream = stream
-        self._reader = RequestReader(server.limits)
+        self._reader = RequestReader(server.limits, server.known)
         self._environ: Environ = {}
         self._idle = False
         self._shaking = False
@@ -217,8 +219,12 @@ class Connection:
         """The next request; None at the client's end, after the idle timeout, or when the worker drains."""
         reader = self._reader
         stream = self.stream
-        request = reader.receive(b"") if reader.started else None
-        if request is None and not reader.started:
+        request = None
+        idle = not reader.started
+        if not idle:
+            request = reader.receive(b"")
+            idle = request is None and not reader.started
+        if idle:
             data = self._first_bytes()
             if not data:
                 return None
@@ -275,9 +281,9 @@ class Connection:
         finally:
             server.ended(self)
         self._response = None
-        if server.access_log:
+        if server.access_log is not None:
             access_log.log(
-                self._client, request.method, request.target, request.version,
+                server.access_log, self._client, request.method, request.target, request.version,
                 response.status, response.body_bytes, monotonic() - began, response.request_id,
             )  # fmt: skip
         return response.keep_alive
@@ -285,6 +291,9 @@ class Connection:
     def _call(self, request: Request, response: Response) -> None:
         environ = build_environ(request, self._environ)
         result = self.server.wsgi(environ, response.start_response)
+        if type(result) is list:  # no close() to look for
+            response.finish(result)
+            return
         try:
             response.finish(result)
         finally:
@@ -326,8 +335,9 @@ class Connection:
             self.stream.send_all(answer)
         except (OSError, Interrupted) as exc:
             LOG.debug("Connection of %s ended: %r", self._client, exc)
-        if self.server.access_log:
-            access_log.log(self._client, b"-", b"-", "-", status, len(str(error)) + 1, 0.0, "-")
+        sink = self.server.access_log
+        if sink is not None:
+            access_log.log(sink, self._client, b"-", b"-", "-", status, len(str(error)) + 1, 0.0, "-")
         self._linger()
 
     def _linger(self) -> None:
@@ -347,6 +357,6 @@ class Connection:
 def line_of(request: Request) -> bytes:
     """Method and path for an Observer. Without the query and the authority, where clients put secrets."""
     target = request.target.partition(b"?")[0]
-    if not target.startswith(b"/") and target != b"*":
+    if target[:1] != b"/" and target != b"*":
         target = path_of_absolute(target.decode("latin-1")).encode("latin-1")
     return request.method + b" " + target

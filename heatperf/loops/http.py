@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import httptools
@@ -36,6 +37,14 @@ CRLFCRLF = b"\r\n\r\n"
 CHUNK_OVERHEAD_PER_BYTE = 8
 
 HEAD, BODY, CHUNKS = "head", "body", "chunks"
+# Sections of headers that are remembered per worker, and for which requests that may be: see KnownFields.
+MAX_KNOWN = 500
+BODILESS_METHODS = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS"})
+NOT_KEPT = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer"})
+ORDINARY = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/?&=%:,+"  # in a target
+VERSION_1_1 = b" HTTP/1.1"
+# Lengths of the names of the headers that framing depends on: Host, Expect, Content-Length, Transfer-Encoding.
+FRAMING_SIZES = frozenset({4, 6, 14, 17})
 
 
 class ProtocolError(HeatperfError):
@@ -65,37 +74,100 @@ class UnreadBody:
 class Request:
     """One request: the head, and the body unless ``unread``."""
 
-    __slots__ = ("method", "target", "version", "headers", "keep_alive", "chunked", "length", "body", "unread")
+    # Defaults of the class cost nothing per request.
+    keep_alive = True
+    chunked = False
+    length = 0
+    body = b""
+    unread = False
+    known: Fields | None = None
 
     def __init__(self, method: bytes, target: bytes, version: str, headers: list[tuple[bytes, bytes]]) -> None:
         self.method = method
         self.target = target
         self.version = version
         self.headers = headers
-        self.keep_alive = True
-        self.chunked = False
-        self.length = 0
-        self.body = b""
-        self.unread = False
+
+
+class Fields:
+    """The header fields of a request, as they have been parsed once.
+
+    :ivar environ: what they are in a WSGI environ, for wsgi.build_environ to keep
+    """
+
+    __slots__ = ("fields", "environ")
+
+    def __init__(self, fields: list[tuple[bytes, bytes]]) -> None:
+        self.fields = fields
+        self.environ: dict[str, Any] | None = None
+
+
+class KnownFields(dict[bytes, Fields]):
+    """Header sections that came more than once, byte for byte, with requests that have no body.
+
+    A client sends the same section with each request of a kind, and parsing it takes most of the time that a request
+    costs here. Equal bytes after a request line of HTTP/1.1 mean the same, so llhttp needs not see them again. One for
+    each worker; they hold tokens, as the token cache does, and are as many as MAX_KNOWN.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Hashes of sections that came once: most of those of clients that never send the same again stay out.
+        self._once: set[int] = set()
+
+    def meet(self, section: bytes, request: Request) -> None:
+        """A request has come with this section, which llhttp has found to be right; the second time it is kept."""
+        mark = hash(section)
+        if mark in self._once:
+            self._once.discard(mark)
+            self._keep(section, request)
+            return
+        if len(self._once) >= 4 * MAX_KNOWN:
+            self._once.clear()
+        self._once.add(mark)
+
+    def _keep(self, section: bytes, request: Request) -> None:
+        if request.version != "1.1" or not request.keep_alive:
+            return
+        if any(name.lower() in NOT_KEPT for name, _value in request.headers):
+            return  # framing depends on it
+        if len(self) >= MAX_KNOWN:
+            self.clear()
+        self[section] = Fields(request.headers)
 
 
 class RequestReader:
-    """See the module's text. ``started`` tells a half-received request from an idle connection."""
+    """See the module's text. ``started`` tells a half-received request from an idle connection.
 
-    def __init__(self, limits: HttpLimits) -> None:
+    :param known: shared by the readers of a worker
+    """
+
+    __slots__ = (
+        "_limits", "_parser", "_pending", "_small_head", "_fresh", "_phase", "_line_done", "_method", "_target",
+        "_headers", "_request", "_error", "_head_bytes", "_tail", "_body", "_body_bytes", "_raw_bytes", "_complete",
+        "_expects", "_known", "on_header",
+    )  # fmt: skip
+
+    def __init__(self, limits: HttpLimits, known: KnownFields | None = None) -> None:
         self._limits = limits
+        self._known = KnownFields() if known is None else known
+        self._headers: list[tuple[bytes, bytes]] = []
+        # The one thing that is called for each header; a closure is faster than a method.
+        add = self._headers.append
+        self.on_header: Callable[[bytes, bytes], None] = lambda name, value: add((name, value))
         self._parser = httptools.HttpRequestParser(self)
         self._pending = b""
         # A head that is smaller as a whole needs no look at its lines.
-        self._small_head = min(limits.max_header_line, limits.max_header_bytes)
+        self._small_head = min(limits.max_header_line, limits.max_header_bytes, limits.max_request_line)
         self._begin()
 
     def _begin(self) -> None:
+        self._fresh = True  # nothing below has changed
         self._phase = HEAD
         self._line_done = False
         self._method = b""
         self._target = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers.clear()
         self._request: Request | None = None
         self._error: ProtocolError | None = None
         self._head_bytes = 0
@@ -130,7 +202,14 @@ class RequestReader:
         if self._pending:
             data = self._pending + data
             self._pending = b""
+        if self._fresh and data:
+            request = self._receive_whole(data)
+            if request is not None:
+                return request
+            if not self._fresh:
+                data = b""
         if self._phase is HEAD and data:
+            self._fresh = False
             data = self._receive_head(data)
         request = self._request
         if request is None:
@@ -150,6 +229,41 @@ class RequestReader:
         return request
 
     # Head
+
+    def _receive_whole(self, data: bytes) -> Request | None:
+        """Nearly all requests come as one small piece, and have no body and nothing to be made palatable.
+
+        :returns: None for all others. ``_fresh`` tells whether the bytes are yet to be taken in
+        """
+        size = len(data)
+        if size > self._small_head or data.find(CRLFCRLF) != size - 4:
+            return None
+        line_end = data.find(b"\r\n")
+        section = data[line_end:]
+        fields = self._known.get(section)
+        if fields is not None and (request := request_with(data[:line_end], fields)) is not None:
+            return request
+        method = data[: data.find(b" ", 0, 9)]
+        if method not in PLAIN_METHODS or not data.isascii():
+            return None
+        self._method = method
+        upgrade = self._feed(data)
+        if self._error is not None:
+            raise self._error
+        request = self._request
+        if request is None or not self._complete or request.length or len(request.headers) > self._limits.max_headers:
+            self._fresh = False
+            self._line_done = True
+            self._head_bytes = size
+            if request is not None:
+                self._finish_head(request, upgrade)
+            return None
+        # The rest of what _begin() does would change nothing.
+        self._target = b""
+        self._request = None
+        self._complete = self._expects = False
+        self._known.meet(section, request)
+        return request
 
     def _receive_head(self, data: bytes) -> bytes:
         if not self._line_done:
@@ -283,35 +397,32 @@ class RequestReader:
         if self._request is None:
             self._target += url
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        # Trailers arrive here too; nobody reads them, and they must not pass for headers (RFC 9110 6.5.1).
-        if self._request is None:
-            self._headers.append((name, value))
-
     def on_headers_complete(self) -> None:
         if self._request is not None:
             return
         version = self._parser.get_http_version()
-        request = Request(self._method, self._target, version, self._headers)
+        # Trailers arrive in the list too; nobody reads them, and they must not pass for headers (RFC 9110 6.5.1).
+        headers = self._headers.copy()
+        self._headers.clear()
+        request = Request(self._method, self._target, version, headers)
         request.keep_alive = self._parser.should_keep_alive()
         if version == "1.1":
             pass
         elif version != "1.0":
             self._error = ProtocolError(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here")
         hosts = 0
-        for name, value in self._headers:
-            size = len(name)
+        for name, value in headers:
             # Only names of these lengths matter to framing; looking at the length first spares most of the lowering.
-            if size == 4:
-                hosts += name.lower() == b"host"
-            elif size == 6:
-                if name.lower() == b"expect" and value.strip().lower() == b"100-continue":
-                    self._expects = version == "1.1"
-            elif size == 14:
-                if name.lower() == b"content-length":
+            if len(name) in FRAMING_SIZES:
+                lowered = name.lower()
+                if lowered == b"host":
+                    hosts += 1
+                elif lowered == b"content-length":
                     request.length = int(value)
-            elif size == 17 and name.lower() == b"transfer-encoding":
-                self._check_coding(request, value)
+                elif lowered == b"transfer-encoding":
+                    self._check_coding(request, value)
+                elif lowered == b"expect" and value.strip().lower() == b"100-continue":
+                    self._expects = version == "1.1"
         if hosts > 1:
             self._error = ProtocolError(400, "There is more than one Host header")
         self._request = request
@@ -331,6 +442,23 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         self._complete = True
+
+
+def request_with(line: bytes, fields: Fields) -> Request | None:
+    """A request of known fields; None unless its request line is an ordinary one, which llhttp would not object to."""
+    space = line.find(b" ")
+    method = line[:space]
+    target = line[space + 1 : -9]
+    if (
+        line[-9:] != VERSION_1_1
+        or method not in BODILESS_METHODS
+        or target[:1] != b"/"
+        or target.translate(None, ORDINARY)
+    ):
+        return None
+    request = Request(method, target, "1.1", fields.fields)
+    request.known = fields
+    return request
 
 
 def refusal(error: httptools.HttpParserError) -> ProtocolError:

@@ -7,13 +7,14 @@ PEP 3333 in a way that must not reach the wire. Loop thread, in the connection's
 
 from __future__ import annotations
 
-import io
 import logging
 import sys
 import time
 import types
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
+from http import HTTPStatus
+from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -30,6 +31,7 @@ ExcInfo = tuple[type[BaseException], BaseException, types.TracebackType] | tuple
 # Hop-by-hop headers are the server's business (PEP 3333, "Other HTTP Features").
 OWN_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer"})
 NOTED_HEADERS = OWN_HEADERS | {"content-length", "date", "x-openstack-request-id"}
+KNOWN_STATUSES = {f"{status.value} {status.phrase}" for status in HTTPStatus if status >= 200}
 # What a proxy that has terminated TLS says, and uWSGI believes from everybody. All that follows is the scheme of the
 # links in the answer to this very request; the http_proxy_to_wsgi filter decides on all else that proxies say.
 # Where both are there and disagree, uWSGI goes by the scheme that is named.
@@ -75,6 +77,7 @@ def base_environ(peer: tuple[str, str], local: tuple[str, str], scheme: str) -> 
     """The entries that are the same for all requests of a connection; addresses are ("", "") on a unix socket."""
     return {
         "SCRIPT_NAME": "",
+        "SERVER_PROTOCOL": "HTTP/1.1",
         "SERVER_SOFTWARE": "heatperf",
         "SERVER_NAME": local[0] or "localhost",
         "SERVER_PORT": local[1] or ("443" if scheme == "https" else "80"),
@@ -97,20 +100,40 @@ def build_environ(request: Request, base: Environ) -> Environ:
     is set in no other case, because WebOb takes it for a body of unknown length.
     """
     environ = base.copy()
-    target = request.target
-    text = target.decode("latin-1")
+    text = request.target.decode("latin-1")
     environ["REQUEST_METHOD"] = request.method.decode("latin-1")
-    environ["SERVER_PROTOCOL"] = "HTTP/" + request.version
+    if request.version != "1.1":
+        environ["SERVER_PROTOCOL"] = "HTTP/" + request.version
     environ["RAW_URI"] = environ["REQUEST_URI"] = text
-    path, _, query = text.partition("#")[0].partition("?")
-    if not path.startswith("/") and path != "*":
+    path, _, query = (text.partition("#")[0] if "#" in text else text).partition("?")
+    if path[:1] != "/" and path != "*":
         path = path_of_absolute(path)
     if "%" in path:
         path = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
     environ["PATH_INFO"] = path
     environ["QUERY_STRING"] = query
-    for name, value in request.headers:
-        key = HEADER_KEYS[name]
+    known = request.known
+    if known is None:
+        _add_headers(environ, request.headers)
+    elif known.environ is not None:
+        environ.update(known.environ)
+    else:
+        known.environ = {}
+        _add_headers(known.environ, request.headers)
+        environ.update(known.environ)
+    if request.unread:
+        environ["wsgi.input"] = UnreadBody(None if request.chunked else request.length)
+    else:
+        environ["wsgi.input"] = BytesIO(request.body)
+    if request.chunked:
+        environ["wsgi.input_terminated"] = True
+    return environ
+
+
+def _add_headers(environ: Environ, headers: list[tuple[bytes, bytes]]) -> None:
+    keys = HEADER_KEYS
+    for name, value in headers:
+        key = keys[name]
         if key is None:
             continue
         content = value.decode("latin-1").rstrip(" \t")
@@ -118,16 +141,10 @@ def build_environ(request: Request, base: Environ) -> Environ:
             # RFC 9110 5.3, and 6265 4.2.1 for the one header whose parts are parted by semicolons.
             content = environ[key] + ("; " if key == "HTTP_COOKIE" else ",") + content
         environ[key] = content
-    if request.unread:
-        environ["wsgi.input"] = UnreadBody(None if request.chunked else request.length)
-    else:
-        environ["wsgi.input"] = io.BytesIO(request.body)
-    if request.chunked:
-        environ["wsgi.input_terminated"] = True
-    forwarded = environ.get(FORWARDED_SCHEME)
-    if forwarded == "https" or (not forwarded and environ.get(FORWARDED_SSL) == "on"):
-        environ["wsgi.url_scheme"] = "https"
-    return environ
+    if FORWARDED_SCHEME in environ or FORWARDED_SSL in environ:
+        forwarded = environ.get(FORWARDED_SCHEME)
+        if forwarded == "https" or (not forwarded and environ.get(FORWARDED_SSL) == "on"):
+            environ["wsgi.url_scheme"] = "https"
 
 
 def path_of_absolute(target: str) -> str:
@@ -141,6 +158,25 @@ def path_of_absolute(target: str) -> str:
 
 
 # Response
+
+
+class NotedNames(dict[str, str | None]):
+    """Header name as the application writes it -> in small letters if the server takes note of it; filled as met."""
+
+    def __missing__(self, name: str) -> str | None:
+        lowered = name.lower()
+        noted = lowered if lowered in NOTED_HEADERS else None
+        if len(self) < MAX_KNOWN_NAMES and len(name) <= 64:
+            self[name] = noted
+        return noted
+
+
+NOTED_NAMES = NotedNames()
+
+
+def _check_status(status: str) -> None:
+    if len(status) < 4 or not status[:3].isdigit() or status[3] != " " or status[0] == "1":
+        raise ResponseError(f"The status {status!r} is not three digits, a space and a reason")
 
 
 class Clock:
@@ -171,24 +207,22 @@ class Response:
     :param keep_alive: whether the connection may go on; read it again afterwards
     """
 
-    __slots__ = (
-        "status", "keep_alive", "body_bytes", "request_id", "started",
-        "_deliver", "_head_only", "_http10", "_headers", "_length", "_dated", "_chunked",
-    )  # fmt: skip
+    # Defaults of the class cost nothing per request.
+    status = ""
+    body_bytes = 0
+    request_id = "-"
+    started = False  # the head is on the wire
+    _bodiless = False
+    _headers: list[tuple[str, str]] | None = None
+    _length: int | None = None
+    _dated = False
+    _chunked = False
 
     def __init__(self, send: Callable[[bytes], None], head_only: bool, version: str, keep_alive: bool) -> None:
-        self.status = ""
         self.keep_alive = keep_alive
-        self.body_bytes = 0
-        self.request_id = "-"
-        self.started = False  # the head is on the wire
         self._deliver = send
         self._head_only = head_only
         self._http10 = version != "1.1"
-        self._headers: list[tuple[str, str]] | None = None
-        self._length: int | None = None
-        self._dated = False
-        self._chunked = False
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
@@ -202,9 +236,10 @@ class Response:
                 exc_info = None  # PEP 3333: avoid the circular reference
         elif self._headers is not None:
             raise ResponseError("start_response was called twice without exc_info")
-        if len(status) < 4 or not status[:3].isdigit() or status[3] != " " or status[0] == "1":
-            raise ResponseError(f"The status {status!r} is not three digits, a space and a reason")
+        if status not in KNOWN_STATUSES:
+            _check_status(status)
         self.status = status
+        self._bodiless = self._head_only or status[:3] in ("204", "304")
         self._headers = headers
         return self.write
 
@@ -217,8 +252,7 @@ class Response:
     def finish(self, result: Iterable[bytes]) -> None:
         """Send what the application returned, in one piece where its size is known."""
         if isinstance(result, list | tuple) and not self.started:
-            body = result[0] if len(result) == 1 else b"".join(result)
-            self._send_whole(body)
+            self._send_whole(result[0] if len(result) == 1 else b"".join(result))
             return
         for part in result:
             if part:
@@ -232,6 +266,8 @@ class Response:
 
     def answer_plainly(self, status: str, text: str, extra: str) -> None:
         """Send the server's own words in place of an answer that has not begun; see plain_answer for ``extra``."""
+        if self._http10 and self.keep_alive:
+            extra += "Connection: keep-alive\r\n"
         answer = plain_answer(status, text, self.keep_alive, extra, self._head_only)
         self.status = status
         self.started = True
@@ -245,11 +281,12 @@ class Response:
             raise ClientGone(str(exc)) from exc
 
     def _send_whole(self, body: bytes) -> None:
-        head = self._head(len(body))
-        if self._bodiless():
+        size = len(body)
+        head = self._head(size)
+        if self._bodiless:
             body = b""
-        elif self._length is not None and self._length != len(body):
-            self._wrong_length(len(body))
+        elif self._length != size and self._length is not None:
+            self._wrong_length(size)
             body = body[: self._length]
         self.body_bytes = len(body)
         self.started = True
@@ -261,7 +298,7 @@ class Response:
         self._send(head)
 
     def _send_part(self, data: bytes) -> None:
-        if not data or self._bodiless():
+        if not data or self._bodiless:
             return
         if self._length is not None:
             room = self._length - self.body_bytes
@@ -277,22 +314,20 @@ class Response:
         LOG.error("The application announced %s bytes of body and delivered %s", self._length, real)
         self.keep_alive = False
 
-    def _bodiless(self) -> bool:
-        return self._head_only or self.status[:3] in ("204", "304")
-
     def _head(self, size: int | None) -> bytes:
         """Status line and headers. ``size`` is that of the body where it is known."""
         if self._headers is None:
             raise ResponseError("The application did not call start_response")
         lines = [f"HTTP/1.1 {self.status}\r\n"]
+        noted = NOTED_NAMES
         for name, value in self._headers:
-            lowered = name.lower()
-            if lowered in NOTED_HEADERS and not self._note(lowered, value):
-                continue
-            lines.append(f"{name}: {value}\r\n")
+            lowered = noted[name]
+            if lowered is None or self._note(lowered, value):
+                lines.append(f"{name}: {value}\r\n")
         if not self._dated:
             lines.append(CLOCK.line())
-        self._frame(size, lines)
+        if self._length is None or self._http10 or not self.keep_alive:
+            self._frame(size, lines)
         head = "".join(lines)
         # Counting finds a line break inside any of them without looking at each (response splitting).
         if head.count("\n") != len(lines) or head.count("\r") != len(lines) or "\0" in head:

@@ -5,12 +5,14 @@ before the fork; nothing connects to anything until a worker starts its parts.
 """
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from osprofiler import initializer, web
 
 from heatperf.context import admin_context
 from heatperf.errors import ConfigurationError
+from heatperf.helper.client import Helpers
 from heatperf.pipeline.deploy import Pipeline, load_paste_app
 from heatperf.pipeline.loopback import LoopbackOnly
 from heatperf.pipeline.parts import Parts
@@ -18,6 +20,8 @@ from heatperf.policy.enforcer import Policy
 from heatperf.rpc.absent import AbsentTransport
 from heatperf.rpc.client import EngineClient, Transport
 from heatperf.rpc.local import LocalTransport
+from heatperf.rpc.rabbit import options as rabbit_options
+from heatperf.rpc.rabbit.transport import RabbitTransport
 
 LOG = logging.getLogger(__name__)
 
@@ -27,7 +31,9 @@ NO_ENGINE = (
 )
 
 
-def build(conf: Any, engine: str, development: bool = False, socket: str | None = None) -> Pipeline:
+def build(
+    conf: Any, engine: str, development: bool = False, socket: str | None = None, helpers: Sequence[str] = ()
+) -> Pipeline:
     """Return the application that workers serve.
 
     :param engine: ``rpc`` for the engines behind transport_url, ``embedded`` for the one that the supervisor started,
@@ -36,11 +42,14 @@ def build(conf: Any, engine: str, development: bool = False, socket: str | None 
         pages, fetch no template from private networks, and take every caller for an administrator of the project in
         the path
     :param socket: of the embedded engine
+    :param helpers: sockets of the helper processes
     :raises ConfigurationError: transport, policy or paste file cannot be used
     """
     transport = _transport(conf, engine, socket)
     policy = Policy(conf)
     parts = Parts(conf, policy, EngineClient(transport), development)
+    if helpers:
+        parts.helpers = Helpers(helpers)
     parts.startables.append(Tracing(conf))
     pipeline = load_paste_app(parts)
     if development:
@@ -61,7 +70,19 @@ def _transport(conf: Any, engine: str, socket: str | None) -> Transport:
             remedy="set transport_url = rabbit://USER:PASSWORD@HOST:5672/VHOST, the same as heat-engine's",
             option="[DEFAULT] transport_url",
         )
-    from heatperf.rpc.oslo import OsloTransport  # loads oslo.messaging, which a server without an engine never needs
+    choice = conf.heatperf.rpc_transport
+    if choice != "oslo":
+        try:
+            return RabbitTransport(rabbit_options.read(conf))
+        except rabbit_options.Unsupported as reason:
+            if choice == "lean":
+                raise ConfigurationError(
+                    f"the lean RPC transport cannot do what is configured: {reason.reason}",
+                    remedy="change it, or set [heatperf] rpc_transport = auto for stock oslo.messaging",
+                    option=reason.option,
+                ) from None
+            LOG.warning("RPC goes over stock oslo.messaging, not the lean transport, because of %s", reason)
+    from heatperf.rpc.oslo import OsloTransport  # loads oslo.messaging, its drivers and eventlet
 
     return OsloTransport(conf)
 

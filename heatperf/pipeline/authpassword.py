@@ -2,6 +2,9 @@
 
 In: X-Auth-User and X-Auth-Key, the project as first path segment, X-Auth-Url from authurl. Out: the identity headers
 that authtoken would set. There is no cache; each request is a round trip in the pool "auth".
+
+Upstream leaves identity headers that it does not set itself as the client sent them, OpenStack-System-Scope among them.
+Here nobody gets a scope but by Keystone.
 """
 
 from collections.abc import Iterable
@@ -11,9 +14,11 @@ import webob.exc
 from keystoneauth1 import exceptions
 from keystoneauth1.identity import generic
 
+from heatperf.context import CALLER
 from heatperf.errors import heat
 from heatperf.pipeline import keystone
 from heatperf.pipeline.parts import App, Filter, Parts, current
+from heatperf.pipeline.tokens import IDENTITY_KEYS
 
 _REFUSED = (
     exceptions.Unauthorized,
@@ -21,6 +26,9 @@ _REFUSED = (
     exceptions.NotFound,
     exceptions.AuthorizationFailure,
 )
+
+#: What a client could say of itself; X-User-Domain-Id says where its user name is to be looked up.
+_SPOOFED = (IDENTITY_KEYS | {"HTTP_OPENSTACK_SYSTEM_SCOPE", CALLER}) - {"HTTP_X_USER_DOMAIN_ID"}
 
 
 class AuthPassword:
@@ -32,6 +40,8 @@ class AuthPassword:
         self._session = keystone.keystone_session(parts.conf)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        for name in _SPOOFED:
+            environ.pop(name, None)
         project_id = environ["PATH_INFO"].split("/")[1]
         try:
             if not project_id:

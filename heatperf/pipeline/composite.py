@@ -6,11 +6,11 @@ the generic ones whose ``heat.app_factory`` and ``heat.filter_factory`` keys nam
 
 from typing import Any
 
-import paste.urlmap
-
 from heatperf.api.controller import Services
 from heatperf.api.router import Router
 from heatperf.errors import ConfigurationError
+from heatperf.pipeline import urlmap
+from heatperf.pipeline.known import implementation, resolve
 from heatperf.pipeline.parts import App, Filter, current
 
 
@@ -36,22 +36,20 @@ def pipeline_factory(loader: Any, _global_conf: dict[str, str], **local_conf: st
 
 def root_app_factory(loader: Any, global_conf: dict[str, str], **local_conf: str) -> App:
     """Build a URL map, the older spelling of ``use = egg:Paste#urlmap``."""
-    return paste.urlmap.urlmap_factory(loader, global_conf, **local_conf)
+    make = urlmap.stock_composite_factory if "urlmap" in current().stock else urlmap.composite_factory
+    return make(loader, global_conf, **local_conf)
 
 
 def app_factory(_global_conf: dict[str, str], **local_conf: str) -> App:
     """Build what ``heat.app_factory`` names, with (conf, \\*\\*local_conf)."""
-    from heatperf.pipeline.deploy import resolve  # deploy imports this module's names as text only
-
     return resolve(_named(local_conf, "heat.app_factory"))(current().conf, **local_conf)
 
 
 def filter_factory(_global_conf: dict[str, str], **local_conf: str) -> Filter:
     """Build what ``heat.filter_factory`` names, with (app, conf, \\*\\*local_conf)."""
-    from heatperf.pipeline.deploy import resolve
-
-    make = resolve(_named(local_conf, "heat.filter_factory"))
-    conf = current().conf
+    parts = current()
+    make = implementation(resolve(_named(local_conf, "heat.filter_factory")), parts.stock)
+    conf = parts.conf
     return lambda app: make(app, conf, **local_conf)
 
 
@@ -68,6 +66,6 @@ def _named(local_conf: dict[str, str], key: str) -> str:
 def api(conf: Any, **_local_conf: str) -> App:
     """Build the REST API (upstream's heat.api.openstack.v1:API)."""
     parts = current()
-    router = Router(Services(conf, parts.engine, parts.policy, parts.development))
+    router = Router(Services(conf, parts.engine, parts.policy, parts.development, parts.helpers))
     parts.startables.append(router)
     return router

@@ -1,4 +1,4 @@
-"""Load api-paste.ini: upstream's factory names resolve to ours, everything else is loaded as it is.
+"""Load api-paste.ini: factory names that are known (known.py) resolve to ours, everything else is loaded as it is.
 
 In: the parsed configuration, policy and engine client. Out: a Pipeline, whose ``wsgi`` is the application. Raised:
 ConfigurationError, with upstream's text for a file that cannot be found or used. Runs before the fork; what a station
@@ -6,7 +6,6 @@ needs in the worker is made by Pipeline.start.
 """
 
 import configparser
-import importlib
 import logging
 import os
 from collections.abc import Iterator
@@ -15,97 +14,23 @@ from typing import Any
 
 from paste.deploy import loadwsgi
 
+from heatperf.context import part
 from heatperf.errors import ConfigurationError
+from heatperf.pipeline import http_proxy_to_wsgi
+from heatperf.pipeline.known import (
+    HEAT_NAMES,
+    INLINE,
+    REPLACED,
+    identity,
+    implementation,
+    kind_of,
+    resolve,
+    stock_kinds,
+)
 from heatperf.pipeline.native import NativeApp, native_filter
 from heatperf.pipeline.parts import App, Parts, Station, loading
 
 LOG = logging.getLogger(__name__)
-
-#: Upstream's name -> ours. The names are part of every installation's api-paste.ini.
-HEAT_NAMES: dict[str, str] = {
-    "heat.api.openstack.v1:API": "heatperf.pipeline.composite:api",
-    "heat.api.openstack:faultwrap_filter": "heatperf.pipeline.faultwrap:factory",
-    "heat.api.openstack:version_negotiation_filter": "heatperf.pipeline.versionnegotiation:factory",
-    "heat.api:pipeline_factory": "heatperf.pipeline.composite:pipeline_factory",
-    "heat.api:root_app_factory": "heatperf.pipeline.composite:root_app_factory",
-    "heat.common.auth_password:filter_factory": "heatperf.pipeline.authpassword:filter_factory",
-    "heat.common.auth_url:filter_factory": "heatperf.pipeline.authurl:filter_factory",
-    "heat.common.context:ContextMiddleware_filter_factory": "heatperf.pipeline.context:filter_factory",
-    "heat.common.custom_backend_auth:filter_factory": "heatperf.pipeline.custombackendauth:filter_factory",
-    "heat.common.noauth:filter_factory": "heatperf.pipeline.noauth:filter_factory",
-    "heat.common.wsgi:app_factory": "heatperf.pipeline.composite:app_factory",
-    "heat.common.wsgi:filter_factory": "heatperf.pipeline.composite:filter_factory",
-}
-
-#: Stock factories (by the class or function they are, whatever name led to them) that ours stand in for, and how.
-REPLACED: dict[str, tuple[str, str]] = {
-    "keystonemiddleware.auth_token:filter_factory": (
-        "heatperf.pipeline.authtoken:filter_factory",
-        "stock, waiting for memcached and Keystone in native threads",
-    ),
-    "osprofiler.web:WsgiMiddleware.factory": (
-        "heatperf.pipeline.osprofiler:factory",
-        "stock, in native threads while [profiler] is on",
-    ),
-    "oslo_middleware.cors:CORS.factory": ("heatperf.pipeline.cors:filter_factory", "stock"),
-    "oslo_middleware.healthcheck:Healthcheck.factory": ("heatperf.pipeline.healthcheck:filter_factory", "stock"),
-}
-
-#: Stock factories that never block, so their filters run on the loop as they are.
-INLINE = frozenset(
-    (
-        "oslo_middleware.catch_errors:CatchErrors.factory",
-        "oslo_middleware.healthcheck:Healthcheck.app_factory",
-        "oslo_middleware.http_proxy_to_wsgi:HTTPProxyToWSGI.factory",
-        "oslo_middleware.request_id:RequestId.factory",
-        "oslo_middleware.sizelimit:RequestBodySizeLimiter.factory",
-    )
-)
-
-_CFN = ("heat.api.cfn", "heat.api.aws", "heat.api.cloudwatch")
-
-
-def resolve(name: str) -> Any:
-    """Return what a ``module:attribute`` (or dotted) factory name stands for.
-
-    :raises ConfigurationError: it belongs to the CloudFormation API, or to a part of openstack-heat that is not
-        installed
-    :raises ImportError: it cannot be imported
-    """
-    name = name.replace(":", ".") if name.count(":") > 1 else name
-    if ":" not in name:
-        name = ":".join(name.rsplit(".", 1))
-    if name in HEAT_NAMES:
-        name = HEAT_NAMES[name]
-    elif name.startswith(_CFN):
-        raise ConfigurationError(
-            f"{name} is part of heat-api-cfn, which is not served",
-            remedy="leave it out of this pipeline, or run upstream's heat-api-cfn for it",
-        )
-    module, _, attribute = name.partition(":")
-    try:
-        value = importlib.import_module(module)
-    except ImportError as error:
-        if module.split(".")[0] == "heat" and (error.name or "").split(".")[0] == "heat":
-            raise ConfigurationError(
-                f"the factory {name} is not one of this server's",
-                remedy="install openstack-heat into the same environment, or correct the name",
-            ) from error
-        raise
-    for part in attribute.split("."):
-        try:
-            value = getattr(value, part)
-        except AttributeError as error:
-            raise ImportError(f"{module} has no {attribute}") from error
-    return value
-
-
-def identity(factory: Any) -> str:
-    """Return ``module:name`` of a factory, for a class method that of the class it is called on."""
-    owner = getattr(factory, "__self__", None)
-    if isinstance(owner, type):
-        return f"{owner.__module__}:{owner.__qualname__}.{factory.__name__}"
-    return f"{getattr(factory, '__module__', '?')}:{getattr(factory, '__qualname__', type(factory).__qualname__)}"
 
 
 @contextmanager
@@ -160,7 +85,10 @@ class _Loader(loadwsgi.ConfigLoader):
     ) -> Any:
         open_kind = local_conf["use"].startswith("call:")
         context = super()._context_from_use(object_type, local_conf, global_conf, global_additions, section)
-        return self._adopt(context, object_type, section) if open_kind else context
+        if open_kind:
+            context = self._adopt(context, object_type, section)
+        self._look_for_proxies(context)  # again: this section may have switched it on
+        return context
 
     def _context_from_explicit(
         self, object_type: Any, local_conf: dict[str, str], global_conf: Any, global_addition: Any, section: str
@@ -180,17 +108,22 @@ class _Loader(loadwsgi.ConfigLoader):
             return context
         factory = identity(context.object)
         is_filter = object_type is loadwsgi.FILTER
-        if context.protocol in ("paste.composite_factory", "paste.composit_factory"):
+        if context.protocol in ("paste.composite_factory", "paste.composit_factory") and factory not in REPLACED:
+            if not factory.startswith("heatperf."):
+                self._make_apart(context)
             return context
-        if factory in REPLACED:
-            target, how = REPLACED[factory]
-            context.object = resolve(target)
-        elif factory in ("heatperf.pipeline.composite:filter_factory", "heatperf.pipeline.composite:app_factory"):
+        if factory in ("heatperf.pipeline.composite:filter_factory", "heatperf.pipeline.composite:app_factory"):
             return self._adopt_generic(context, is_filter, name)
+        if factory in REPLACED:
+            context.believes_proxies = factory.startswith("oslo_middleware.http_proxy_to_wsgi:")
+            self._look_for_proxies(context)
+            how = self._choose(context, resolve(REPLACED[factory]), "stock")
         elif factory.startswith("heatperf."):
-            how = "own"
+            how = self._choose(context, context.object, "own")
         elif factory in INLINE:
             how = "stock"
+            # the healthcheck answers for itself; what else there is could raise WebOb's HTTP exceptions
+            self._parts.known_only &= not is_filter
         else:
             how = self._make_native(context, is_filter, name)
         return self._noted(context, is_filter, name, factory, how)
@@ -198,13 +131,30 @@ class _Loader(loadwsgi.ConfigLoader):
     def _adopt_generic(self, context: Any, is_filter: bool, name: str) -> Any:
         """A section of the generic factories: what its ``heat.*_factory`` key names decides."""
         target = context.local_conf.get("heat.filter_factory" if is_filter else "heat.app_factory", "").strip()
-        known = target in HEAT_NAMES
-        how = "own" if known else self._make_native(context, is_filter, name)
+        if target in HEAT_NAMES:
+            how = how_it_runs(kind_of(resolve(target)), "own", self._parts)  # composite.py builds it
+        else:
+            how = self._make_native(context, is_filter, name)
         return self._noted(context, is_filter, name, target, how)
+
+    def _choose(self, context: Any, ours: Any, otherwise: str) -> str:
+        """Have the context build a station of ours, lean or stock; return how it runs.
+
+        :param otherwise: what it is called where there is but one implementation
+        """
+        context.object = implementation(ours, self._parts.stock)
+        return how_it_runs(kind_of(ours), otherwise, self._parts)
+
+    def _look_for_proxies(self, context: Any) -> None:
+        """Note whether a section may have http_proxy_to_wsgi change the URL scheme."""
+        if getattr(context, "believes_proxies", False):
+            section = {**context.global_conf, **context.local_conf}
+            self._parts.known_only &= not http_proxy_to_wsgi.may_parse(self._parts.conf, section)
 
     def _noted(self, context: Any, is_filter: bool, section: str, factory: str, how: str) -> Any:
         """Enter the station into the log's list, and have what its factory raises name section and factory."""
-        self._parts.stations.append(Station(section.rpartition(":")[2], factory, how, is_filter))
+        station = Station(section.rpartition(":")[2], factory, how, is_filter)
+        self._parts.stations.append(station)
         make = context.object
 
         def named(*args: Any, **kwargs: Any) -> Any:
@@ -215,15 +165,39 @@ class _Loader(loadwsgi.ConfigLoader):
 
             def build(app: App) -> App:
                 with _naming(section, factory):
-                    return made(app)
+                    built: App = made(app)
+                if built is app:
+                    station.how = "lean, nothing to do: left out"
+                return built
 
             return build
 
         context.object = named
         return context
 
+    def _make_apart(self, context: Any) -> None:
+        """Prepare for a composite that is not known: it may build anything, and put code between our stations.
+
+        So the contexts below it are made of the whole environ each time, for that code may have changed it.
+        """
+        self._parts.known_only = False
+        self._parts.stock |= {"context"}
+        make = context.object
+
+        def composed(*args: Any, **kwargs: Any) -> App:
+            app = make(*args, **kwargs)
+
+            def apart(environ: dict[str, Any], start_response: Any) -> Any:
+                part(environ)
+                return app(environ, start_response)
+
+            return apart
+
+        context.object = composed
+
     def _make_native(self, context: Any, is_filter: bool, section: str) -> str:
         """Wrap the context's factory so that what it makes runs in native threads."""
+        self._parts.known_only = False
         stock, parts, name = context.object, self._parts, section.rpartition(":")[2]
         if not is_filter:
             context.object = lambda global_conf, **local: NativeApp(stock(global_conf, **local), parts, name)
@@ -234,6 +208,29 @@ class _Loader(loadwsgi.ConfigLoader):
         else:
             context.object = lambda global_conf, **local: native_filter(stock(global_conf, **local), parts, name)
         return f"not known here, in native threads: at most {parts.conf.heatperf.filter_concurrency} requests at once"
+
+
+def how_it_runs(kind: str | None, otherwise: str, parts: Parts) -> str:
+    """Return how a station of ours runs, for the log.
+
+    :param kind: one of those with two implementations, or None
+    :param otherwise: what it is called without a second implementation
+    """
+    settings = parts.conf.heatperf
+    if kind == "osprofiler" and parts.conf.profiler.enabled:
+        return (
+            f"stock, in native threads while [profiler] is on: at most {settings.filter_concurrency} requests at once"
+        )
+    how = otherwise if kind is None else "stock" if kind in parts.stock else "lean"
+    if kind == "audit":
+        ignored = "" if kind in parts.stock else " but for what it ignores"
+        return f"{how}, in native threads{ignored}: at most {settings.filter_concurrency} requests at once"
+    if kind == "authtoken":
+        return (
+            f"{how}, waiting for memcached and Keystone in native threads: at most {settings.auth_concurrency} requests"
+            " at once for each"
+        )
+    return how
 
 
 class Pipeline:
@@ -264,6 +261,7 @@ def load_paste_app(parts: Parts, app_name: str | None = None) -> Pipeline:
     :raises ConfigurationError: the file is missing, cannot be parsed, or names what cannot be loaded
     """
     conf = parts.conf
+    parts.stock = stock_kinds(conf.heatperf.stock_filters)
     name = app_name or conf.prog
     flavored = f"{name}-{conf.paste_deploy.flavor}" if conf.paste_deploy.flavor else name
     if name != "heat-api":

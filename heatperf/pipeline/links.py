@@ -10,7 +10,7 @@ from typing import Any
 
 import webob
 
-from heatperf.pipeline.parts import App
+from heatperf.pipeline.parts import App, Parts
 
 
 def relay(app: App, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -23,3 +23,13 @@ def relay(app: App, environ: dict[str, Any], start_response: Any) -> Iterable[by
         return lambda _data: None
 
     return app(environ, relinked)
+
+
+def linked(app: App, parts: Parts) -> App:
+    """Return ``app`` with :func:`relay` around it, or as it is where the scheme can only be http or https.
+
+    The HTTP layer makes no other; so it takes a station that changes it, above or below.
+    """
+    if parts.known_only:
+        return app
+    return lambda environ, start_response: relay(app, environ, start_response)

@@ -9,7 +9,7 @@ requests inside an outer filter could hold all threads and wait for ever to ente
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from heatperf.context import RequestContext, context_of
+from heatperf.context import RequestContext, context_of, part
 from heatperf.pipeline.parts import App, Parts
 
 Answer = tuple[str, list[tuple[str, str]], list[bytes]]
@@ -59,11 +59,10 @@ class NativeApp:
 
     def start(self, loop: Any) -> None:
         """Make the pool: called in the worker, after the fork."""
-        self.pool = loop.pool(
-            f"filter {self._name}", self._settings.filter_concurrency, self._settings.filter_queue
-        )
+        self.pool = loop.pool(f"filter {self._name}", self._settings.filter_concurrency, self._settings.filter_queue)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        part(environ)  # it may change the identity headers, and what was said about the caller with them
         try:
             status, headers, body = self.pool.run(_complete, self._app, environ)
         finally:
@@ -89,6 +88,7 @@ class BackOnLoop:
         try:
             status, headers, body = self._parts.loop.run_on_loop(_complete, self._app, environ)
         finally:
+            part(environ)  # the filter may also write into what authentication below it has left
             _adopt_context(environ)
         start_response(status, headers)
         return body

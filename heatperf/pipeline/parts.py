@@ -41,6 +41,13 @@ class Parts:
     engine: Any
     #: no file is read but those named on the command line, and nobody but this machine is trusted with anything
     development: bool = False
+    #: helper.client.Helpers; None to do without
+    helpers: Any = None
+    #: stations for which [heatperf] stock_filters asks for the stock implementation
+    stock: frozenset[str] = frozenset()
+    #: whether the file, as far as it is read, names only stations that leave the URL scheme alone and whose answers
+    #: WebOb passes on as they are; a station is built when all that surround it or are below it have been read
+    known_only: bool = True
     stations: list[Station] = field(default_factory=list)
     startables: list[Startable] = field(default_factory=list)
     #: the worker's loop; None before it starts
@@ -58,12 +65,16 @@ class Parts:
         self.token_pool = loop.pool("tokens", settings.auth_concurrency, settings.auth_queue)
         self.policy.start(loop)
         self.engine.transport.start(loop)
+        if self.helpers is not None:
+            self.helpers.start(loop)
         for part in self.startables:
             part.start(loop)
 
     def stop(self) -> None:
-        """Release what outlives a loop: the transport's connections."""
+        """Release what outlives a loop: the connections of transport and helpers."""
         self.engine.transport.stop()
+        if self.helpers is not None:
+            self.helpers.stop()
 
 
 _current: Parts | None = None

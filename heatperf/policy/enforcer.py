@@ -4,28 +4,41 @@ In: a RequestContext, a rule name and a target. Out: True or False. Raises oslo_
 that no default declares (a bug of ours, not of the caller), and whatever a remote check (http:) raises. Built before
 the fork, so that a broken policy file refuses the start; asked on the worker's loop.
 
-Files are those of oslo.policy: [oslo_policy] policy_file and policy_dirs, reloaded when they change. One that breaks
-while the server runs is logged, and the rules that were in force stay in force.
+Files are those of oslo.policy: [oslo_policy] policy_file and policy_dirs. The worker looks at them once a second, and
+not per request; what has changed is read into a new RuleSet, which takes the place of the old one when it is whole. If
+it cannot be read, that is logged, and the rules that were in force stay in force.
+
+Rules are compiled (see compiled.py); what a caller may do in its own project is remembered with the caller, for as long
+as the RuleSet is in force. What cannot be compiled is asked of oslo.policy's Enforcer, in native threads if it may wait
+for another server. So is everything while oslo.policy logs at DEBUG, for its line about each decision.
 """
 
 import difflib
 import errno
 import logging
 import os
-import threading
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, Protocol
 
 import yaml
 from oslo_config import cfg
 from oslo_policy import policy
 
+from heatperf.context import RequestContext
 from heatperf.errors import ConfigurationError
 from heatperf.policy import defaults
+from heatperf.policy.compiled import Decision, compile_rules
 
 LOG = logging.getLogger(__name__)
 
+#: Where oslo.policy says at DEBUG what it was asked.
+_ENFORCER_LOG = logging.getLogger(policy.__name__)
+
 LEGACY_FILE = "policy.json"
+
+#: Seconds between two looks at the files.
+INTERVAL = 1.0
 
 
 class Context(Protocol):
@@ -35,33 +48,56 @@ class Context(Protocol):
 
 
 #: What oslo.policy raises for files that it cannot use; it wraps little of what goes wrong inside.
-UNUSABLE = (ValueError, TypeError, AttributeError, OSError, RecursionError, yaml.YAMLError, cfg.Error)
+UNUSABLE = (ValueError, TypeError, AttributeError, OSError, RecursionError, StopIteration, yaml.YAMLError, cfg.Error)
+
+#: Credentials of RequestContext.to_policy_values that are called otherwise there.
+_ATTRIBUTES = {"user": "user_id", "tenant": "project_id", "is_admin": "_is_admin"}
+#: And those that are called the same.
+_SAME = (
+    "auth_token_info",
+    "domain_id",
+    "is_admin_project",
+    "project_domain_id",
+    "project_id",
+    "roles",
+    "service_project_domain_id",
+    "service_project_id",
+    "service_roles",
+    "service_user_domain_id",
+    "service_user_id",
+    "system_scope",
+    "user_domain_id",
+    "user_id",
+)
+_ATTRIBUTES.update(zip(_SAME, _SAME, strict=True))
+
+#: Under this name a caller's ``decisions`` hold whether it is an administrator; no rule is called so.
+_IS_ADMIN = "is_admin"
+_NOTHING: Mapping[str, Any] = {}
 
 
 class _Enforcer(policy.Enforcer):
-    """oslo.policy's, which knows its files and survives that they break.
+    """oslo.policy's, which remembers where rules come from, and reads its files once."""
 
-    Stock, a file that breaks fails the one request which notices, and leaves the rules half replaced from then on.
-    """
-
-    def __init__(self, conf: cfg.ConfigOpts, **options: Any) -> None:
-        super().__init__(conf, **options)
+    def __init__(self, conf: cfg.ConfigOpts, policy_file: str | None = None) -> None:
+        # A rule that neither files nor defaults declare is refused; oslo.policy's own default would look for a rule
+        # called "default", which files of other services bring along.
+        nobody = policy.Rules.from_dict({"nobody": "!"})["nobody"]
+        super().__init__(conf, policy_file=policy_file, default_rule=nobody)
+        # Most defaults have a deprecated form; one warning each at every start says nothing an operator can use.
+        self.suppress_deprecation_warnings = True
         #: the file that was read last
         self.reading: str | None = None
         #: where files set which rule
         self.origins: dict[str, str] = {}
-        #: raise for unusable files, as at the start; else keep the old rules
-        self.strict = True
-        # Rules that wait for another server are asked in native threads (see Policy.allowed).
-        self._loading = threading.Lock()
-        # State of the files when they were found unusable.
-        self._unusable: Any = None
+        #: directories of rules that were there
+        self.directories: list[str] = []
+        self._loaded = False
 
     def _load_policy_file(self, path: str, force_reload: bool, overwrite: bool = True) -> bool:
         self.reading = path
-        if not self.strict:
-            # A file that vanished counts as an empty one to oslo.policy, which drops every restriction in it.
-            os.stat(path)
+        # A file that vanished counts as an empty one to oslo.policy, which drops every restriction in it.
+        os.stat(path)
         return super()._load_policy_file(path, force_reload, overwrite)
 
     def _record_file_rules(self, data: str, overwrite: bool = False) -> None:
@@ -70,58 +106,72 @@ class _Enforcer(policy.Enforcer):
             self.origins[name] = self.reading or ""
 
     def load_rules(self, force_reload: bool = False) -> None:
-        """Reload what has changed; oslo.policy calls this before every decision."""
-        if self.strict:
-            super().load_rules(force_reload)
+        """Read the files; oslo.policy calls this before every decision, and only the first call counts."""
+        if self._loaded:
             return
-        with self._loading:
-            self._reload(force_reload)
+        super().load_rules(force_reload)
+        found = [self.conf.find_file(path) for path in self.conf.oslo_policy.policy_dirs]
+        self.directories = [path for path in found if path]
+        self._loaded = True
 
-    def _reload(self, force_reload: bool) -> None:
-        if self._unusable is not None:
-            # Without this, a file that may not be read would be tried, and logged, for every request.
-            if self._state() == self._unusable:
-                return
-            force_reload = True
-        # A reload replaces these before it fills them, so the old ones stay whole.
-        rules, file_rules = self.rules, self.file_rules
-        state = None
-        while True:
-            try:
-                super().load_rules(force_reload)
-                break
-            except UNUSABLE as error:
-                self.rules, self.file_rules = rules, file_rules
-                if state is not None:
-                    self._unusable = state
-                    LOG.error(
-                        "The rules that were in force stay in force, as policy is broken: %s", _broken(self, error)
-                    )
-                    return
-            # Taken before another attempt, lest a correction in between goes unnoticed.
-            state, force_reload = self._state(), True
-        if self._unusable is not None:
-            self._unusable = None
-            LOG.warning("Policy is usable again; the rules of its files are in force")
 
-    def _state(self) -> Any:
-        """Name, times and size of everything a reload looks at."""
-        paths = [self.policy_path, *(self.conf.find_file(path) for path in self.conf.oslo_policy.policy_dirs)]
-        found: list[Any] = []
-        for path in filter(None, paths):
-            names = [path]
-            try:
-                if os.path.isdir(path):
-                    names += sorted(os.path.join(path, name) for name in os.listdir(path))
-            except OSError as error:
-                found.append((path, error.errno))
-            for name in names:
-                try:
-                    status = os.stat(name)
-                    found.append((name, status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino))
-                except OSError as error:
-                    found.append((name, error.errno))
-        return found
+class RuleSet:
+    """The rules that files and defaults say together; never changes.
+
+    :param enforcer: a new one, whose files have not been read
+    :param before: the one whose place it takes: what that one had files for must still be there
+    :raises UNUSABLE: a policy file cannot be read or is no mapping of rule names to rules
+    """
+
+    def __init__(self, enforcer: _Enforcer, before: "RuleSet | None" = None) -> None:
+        self.enforcer = enforcer
+        #: stands for this RuleSet where something outlives it
+        self.generation = object()
+        if before is None:
+            enforcer.register_defaults(defaults.list_rules())
+        else:
+            enforcer.registered_rules = before.enforcer.registered_rules
+            enforcer.policy_path = before.enforcer.policy_path
+            for path in before.enforcer.directories:
+                os.stat(path)
+        enforcer.load_rules()
+        #: whether a rule may wait for another server: ``http:`` and checks that extensions bring
+        self.blocks = any(_may_wait(check) for check in enforcer.rules.values())
+        self.decisions = {} if self.blocks else compile_rules(enforcer.rules, enforcer.registered_rules)
+
+    def values(self, context: Context, decision: Decision) -> Mapping[str, Any]:
+        """Return the credentials that a decision reads, as oslo.policy sees them."""
+        values: MutableMapping[str, Any]
+        if type(context) is RequestContext:
+            # what to_policy_values says, without making all of it
+            values = {name: getattr(context, _ATTRIBUTES[name]) for name in decision.reads if name in _ATTRIBUTES}
+            if "system" in decision.reads and context.system_scope:
+                values["system"] = context.system_scope
+            return values
+        values = context.to_policy_values()
+        if values.get("system_scope"):
+            values["system"] = values.get("system_scope")
+        return values
+
+    def decide(self, context: Context, rule: str, target: Mapping[str, Any]) -> bool:
+        """Answer without waiting for anybody but, where the rule says so, another server.
+
+        :raises oslo_policy.policy.PolicyNotRegistered: no default declares the rule
+        """
+        decision = self.decisions.get(rule)
+        if decision is None or type(target) is not dict or _ENFORCER_LOG.isEnabledFor(logging.DEBUG):
+            return bool(self.enforcer.authorize(rule, target, context.to_policy_values(), do_raise=False))
+        return bool(decision.check(target, self.values(context, decision)))
+
+    def may_remember(self, rule: str) -> bool:
+        """Whether the answer depends on nothing but the caller, its project and this RuleSet.
+
+        Whether the caller counts as administrator is decided for each request, perhaps by the RuleSet before.
+        """
+        decision = self.decisions.get(rule)
+        return (
+            decision is not None and "is_admin" not in decision.reads and not _ENFORCER_LOG.isEnabledFor(logging.DEBUG)
+        )
 
 
 class Policy:
@@ -132,37 +182,72 @@ class Policy:
     """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
-        # A rule that neither files nor defaults declare is refused; oslo.policy's own default would look for a rule
-        # called "default", which files of other services bring along.
-        nobody = policy.Rules.from_dict({"nobody": "!"})["nobody"]
-        self.enforcer = _Enforcer(conf, policy_file=_file(conf), default_rule=nobody)
-        # Most defaults have a deprecated form; one warning each at every start says nothing an operator can use.
-        self.enforcer.suppress_deprecation_warnings = True
-        self.enforcer.register_defaults(defaults.list_rules())
-        self._load()
-        self.enforcer.strict = False
+        self._conf = conf
+        self._file = _file(conf)
         self._settings = conf.heatperf
         self._pool: Any = None
-        self._checked: tuple[int, int, bool] = (0, 0, False)
+        #: the files as they were before they were last read
+        self._seen = self._state(None)
+        self._broken = False
+        enforcer = _Enforcer(self._conf, self._file)
+        try:
+            self.rules = RuleSet(enforcer)
+        except UNUSABLE as error:
+            raise _broken(enforcer, error) from None
+
+    @property
+    def enforcer(self) -> _Enforcer:
+        """oslo.policy's enforcer with the rules in force."""
+        return self.rules.enforcer
 
     def start(self, loop: Any) -> None:
-        """Make the pool that rules asking another server wait in: called in the worker, after the fork."""
+        """Watch the files, and make the pool for rules that ask another server: in the worker, after the fork."""
         self._pool = loop.pool("policy", self._settings.auth_concurrency, self._settings.auth_queue)
+        loop.every(INTERVAL, self.reload)
 
     def blocks(self) -> bool:
         """Whether any rule in force is of a kind that may wait: ``http:`` and checks that extensions bring."""
-        rules: Mapping[str, Any] = self.enforcer.rules or {}
-        rules_id, size, answer = self._checked
-        if (rules_id, size) != (id(rules), len(rules)):
-            answer = any(_may_wait(check) for check in rules.values())
-            self._checked = (id(rules), len(rules), answer)
-        return answer
+        return self.rules.blocks
 
-    def _load(self) -> None:
+    def reload(self) -> None:
+        """Read the files again if they have changed; never raises for what they hold."""
+        state = self._state(self.rules.enforcer)
+        if state == self._seen:
+            return
+        # Taken before the files are read, lest a correction in between goes unnoticed.
+        self._seen = state
+        enforcer = _Enforcer(self._conf, self._file)
         try:
-            self.enforcer.load_rules()
+            self.rules = RuleSet(enforcer, self.rules)
         except UNUSABLE as error:
-            raise _broken(self.enforcer, error) from None
+            self._broken = True
+            LOG.error("The rules that were in force stay in force, as policy is broken: %s", _broken(enforcer, error))
+            return
+        if self._broken:
+            self._broken = False
+            LOG.warning("Policy is usable again; the rules of its files are in force")
+
+    def _state(self, enforcer: _Enforcer | None) -> list[Any]:
+        """Name, times, size and inode of everything that a reload reads, links followed.
+
+        A mounted ConfigMap changes by turning a link to another directory: other inodes under the same names.
+        """
+        conf = self._conf
+        path = enforcer.policy_path if enforcer is not None else None
+        paths = [path or conf.find_file(self._file or conf.oslo_policy.policy_file)]
+        paths += [conf.find_file(directory) for directory in conf.oslo_policy.policy_dirs]
+        found: list[Any] = []
+        for known in paths:
+            if known is None:
+                continue
+            names = [known]
+            try:
+                if os.path.isdir(known):
+                    names += sorted(os.path.join(known, name) for name in os.listdir(known))
+            except OSError as error:
+                found.append((known, error.errno))
+            found += map(_stamp, names)
+        return found
 
     def unknown(self) -> Iterator[tuple[str, str]]:
         """Rules of the files that nothing asks for: the file, and a sentence that names the rule.
@@ -190,16 +275,45 @@ class Policy:
         :param target: attributes of the object, e.g. ``{"project_id": ...}``
         :raises oslo_policy.policy.PolicyNotRegistered: no default declares the rule
         """
-        if self._pool is not None and self.blocks():
-            return bool(self._pool.run(self._ask, context, rule, target))
-        return self._ask(context, rule, target)
-
-    def _ask(self, context: Context, rule: str, target: Mapping[str, Any] | None) -> bool:
-        return bool(self.enforcer.authorize(rule, target or {}, context.to_policy_values(), do_raise=False))
+        caller = getattr(context, "caller", None)
+        if caller is None or target != {"project_id": context.project_id}:  # type: ignore[attr-defined]
+            return self._ask(context, rule, target or _NOTHING)
+        return self._remembered(caller, rule, context, rule, target)
 
     def is_admin(self, context: Context) -> bool:
         """Whether the caller is an administrator of the whole deployment (rule ``context_is_admin``)."""
-        return self.allowed(context, "context_is_admin")
+        caller = getattr(context, "caller", None)
+        if caller is None:
+            return self._ask(context, "context_is_admin", _NOTHING)
+        return self._remembered(caller, _IS_ADMIN, context, "context_is_admin", _NOTHING)
+
+    def _remembered(self, caller: Any, key: str, context: Context, rule: str, target: Mapping[str, Any]) -> bool:
+        rules = self.rules
+        if caller.decided_by is not rules.generation:
+            caller.decisions.clear()
+            caller.decided_by = rules.generation
+        answer: bool | None = caller.decisions.get(key)
+        if answer is None:
+            answer = self._ask(context, rule, target)
+            if rules.may_remember(rule):  # nobody has waited then, so the rules are still the same
+                caller.decisions[key] = answer
+        return answer
+
+    def _ask(self, context: Context, rule: str, target: Mapping[str, Any]) -> bool:
+        rules = self.rules
+        if rules.blocks and self._pool is not None:
+            return bool(self._pool.run(rules.decide, context, rule, target))
+        return rules.decide(context, rule, target)
+
+
+def _stamp(path: str) -> Any:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return path, error.errno
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        return path, status.st_ino  # a device such as /dev/null has times of its own
+    return path, status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def _referred(check: Any) -> Iterator[str]:

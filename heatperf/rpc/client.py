@@ -8,7 +8,6 @@ errors.Overloaded when the worker has too many calls under way. Runs on the work
 from typing import Any, Protocol
 
 from heatperf.context import RequestContext
-from heatperf.rpc import nesting
 from heatperf.rpc.methods import METHODS
 
 
@@ -22,12 +21,15 @@ class Transport(Protocol):
         """Called after the drain: release connections. Pools are stopped by the loop that made them."""
 
     def call(
-        self, context: dict[str, Any], method: str, arguments: dict[str, Any], version: str, timeout: float | None
+        self, context: RequestContext, method: str, arguments: dict[str, Any], version: str, timeout: float | None
     ) -> Any:
-        """Send a call and park until its reply, at most ``timeout`` seconds (None: rpc_response_timeout)."""
+        """Send a call and park until its reply, at most ``timeout`` seconds (None: rpc_response_timeout).
 
-    def cast(self, context: dict[str, Any], method: str, arguments: dict[str, Any], version: str) -> None:
-        """Send a message nobody answers."""
+        :raises RecursionError: the arguments are nested more deeply than rpc/nesting.py lets pass
+        """
+
+    def cast(self, context: RequestContext, method: str, arguments: dict[str, Any], version: str) -> None:
+        """Send a message nobody answers. Raises as call."""
 
 
 class EngineClient:
@@ -48,11 +50,9 @@ class EngineClient:
         spec = METHODS[method]
         if "timeout" in spec.arguments:
             arguments["timeout"] = timeout
-        for value in arguments.values():
-            nesting.check(value)
-        return self.transport.call(context.to_rpc(), method, spec.message(method, arguments), spec.version, timeout)
+        return self.transport.call(context, method, spec.message(method, arguments), spec.version, timeout)
 
     def cast(self, context: RequestContext, method: str, **arguments: Any) -> None:
         """Send ``method`` without waiting for a result."""
         spec = METHODS[method]
-        self.transport.cast(context.to_rpc(), method, spec.message(method, arguments), spec.version)
+        self.transport.cast(context, method, spec.message(method, arguments), spec.version)

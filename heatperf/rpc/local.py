@@ -5,7 +5,8 @@ heat.MessagingTimeout when it did not answer in time; heat.EngineLost when it we
 begun;
 heat.EngineUnavailable when no engine took the request; Overloaded when too many wait already, here or there.
 
-Correlation is pure code: requests and bytes in, frames and outcomes out. Link ties one to a connection; LocalTransport
+Correlation is pure code on the core that rpc/correlation.py has for every transport: requests and bytes in, frames and
+outcomes out. Link ties one to a connection; LocalTransport
 connects again when the engine comes back. Everything runs on the worker's loop thread. A request is sent a second time
 only if the engine provably has not begun it: its frame was never handed to the kernel whole, or the engine said so.
 """
@@ -20,18 +21,16 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from heatperf.context import RequestContext
 from heatperf.engine.frames import PROTOCOL, Frames, FrameTooLarge, MalformedFrame, encode_frame
 from heatperf.engine.socketfile import check_path
 from heatperf.errors import Overloaded, heat
-from heatperf.rpc import remote
+from heatperf.rpc import correlation, nesting, remote
+from heatperf.rpc.correlation import Lost, NotDelivered
 
 LOG = logging.getLogger(__name__)
 
 RECEIVE = 262_144
-
-
-class NotDelivered(Exception):
-    """The engine provably has not begun the request; it may be sent again, over another connection."""
 
 
 class Request(NamedTuple):
@@ -52,17 +51,14 @@ class Outcome(NamedTuple):
     error: Exception | None = None
 
 
-class _Pending:
-    """One request between ``begin`` and its end. It has no repr of its own: the frame holds secrets."""
+class _Pending(correlation.Pending):
+    """One request between ``begin`` and its end."""
 
-    __slots__ = ("deadline", "frame", "method", "token")
+    __slots__ = ("frame",)
 
     def __init__(self, token: Any, method: str, deadline: float, frame: bytes) -> None:
-        self.token = token
-        self.method = method
-        self.deadline = deadline
-        #: None once it has been given out whole
-        self.frame: bytes | None = frame
+        super().__init__(token, method, deadline)
+        self.frame = frame
 
 
 class Correlation:
@@ -73,10 +69,10 @@ class Correlation:
 
     def __init__(self) -> None:
         self._frames = Frames()
-        self._pending: dict[int, _Pending] = {}
+        self._pending: correlation.UnderWay[_Pending] = correlation.UnderWay()
         self._queue: deque[int] = deque()
         self._last = 0
-        self._given: int | None = None
+        self._given: _Pending | None = None
         #: The engine has taken the connection. Before that, nothing should be sent.
         self.greeted = False
         #: The engine has said that it stops: it begins nothing more.
@@ -108,27 +104,23 @@ class Correlation:
         except FrameTooLarge as error:
             raise heat.RequestLimitExceeded(message=str(error)) from None
         self._last = number
-        self._pending[number] = _Pending(token, request.method, request.deadline, frame)
+        self._pending.begin(number, _Pending(token, request.method, request.deadline, frame))
         self._queue.append(number)
         return number
 
     def next_frame(self, now: float) -> bytes | None:
         """The next frame to write, None if there is none. Asking for the next says that the last one went out whole."""
-        self._sent()
+        self._given = None
         while self._queue:
             number = self._queue.popleft()
             pending = self._pending.get(number)
             if pending is not None and pending.deadline > now:
-                self._given = number
-                return pending.frame
+                # While it is being written it may be whole already, as far as is known here.
+                pending.left = True
+                self._given = pending
+                frame, pending.frame = pending.frame, b""
+                return frame
         return None
-
-    def _sent(self) -> None:
-        if self._given is not None:
-            pending = self._pending.get(self._given)
-            if pending is not None:
-                pending.frame = None
-            self._given = None
 
     def feed(self, data: bytes) -> Iterator[tuple[Any, Outcome]]:
         """Take bytes as they came; iterate over (token, outcome) of the requests that they end.
@@ -139,7 +131,7 @@ class Correlation:
             if message["id"] == 0:
                 self._notice(message)
                 continue
-            pending = self._pending.pop(message["id"], None)
+            pending = self._pending.end(message["id"])
             if pending is not None:  # else it was given up
                 yield pending.token, self._outcome(message)
 
@@ -169,29 +161,26 @@ class Correlation:
 
         :returns: what the caller is told if it was its deadline that ended the wait
         """
-        pending = self._pending.pop(number, None)  # none: the answer came in the moment of the deadline
-        # One that is being written may be whole by now, as far as is known here.
-        if pending is not None and pending.frame is not None and number != self._given:
-            return heat.EngineUnavailable("The engine takes no requests at the moment; this one was not sent")
-        return heat.MessagingTimeout(f"Timed out waiting for a reply to {method}")
+        pending = self._pending.end(number)
+        if pending is None:  # the answer came in the moment of the deadline
+            return heat.MessagingTimeout(f"Timed out waiting for a reply to {method}")
+        error = pending.overdue()
+        return correlation.told(error, method) if isinstance(error, NotDelivered) else error
 
     def lost(self, unsent: bool = False) -> Iterator[tuple[Any, Outcome]]:
         """The connection is gone: iterate over (token, outcome) of every request without an answer.
 
         :param unsent: the frame given out last provably did not go out whole
         """
-        if not unsent:
-            self._sent()
+        if unsent and self._given is not None:
+            self._given.left = False
         self._queue.clear()
-        for number in list(self._pending):
-            pending = self._pending.pop(number, None)
-            if pending is None:
-                continue
-            if pending.frame is not None:
-                yield pending.token, Outcome(error=NotDelivered())
-            else:
+        for pending, error in self._pending.cut():
+            if isinstance(error, Lost):
                 text = f"The engine went away before it answered {pending.method}, which may or may not be carried out"
                 yield pending.token, Outcome(error=heat.EngineLost(text))
+            else:
+                yield pending.token, Outcome(error=error)
 
 
 class Link:
@@ -348,20 +337,30 @@ class LocalTransport:
             waiter.wake(None)
 
     def call(
-        self, context: dict[str, Any], method: str, arguments: dict[str, Any], version: str, timeout: float | None
+        self, context: RequestContext, method: str, arguments: dict[str, Any], version: str, timeout: float | None
     ) -> Any:
         """Send a call and park until its answer.
 
         :param timeout: seconds in which all of it happens, waiting for the engine to come back included
         """
         seconds = self._timeout if timeout is None else timeout
-        return self._deliver(Request(context, method, arguments, version, time.monotonic() + seconds, cast=False))
+        return self._deliver(context, method, arguments, version, seconds, cast=False)
 
-    def cast(self, context: dict[str, Any], method: str, arguments: dict[str, Any], version: str) -> None:
+    def cast(self, context: RequestContext, method: str, arguments: dict[str, Any], version: str) -> None:
         """Send a message nobody answers; parks until the engine has taken it."""
-        self._deliver(Request(context, method, arguments, version, time.monotonic() + self._timeout, cast=True))
+        self._deliver(context, method, arguments, version, self._timeout, cast=True)
 
-    def _deliver(self, request: Request) -> Any:
+    def _deliver(
+        self,
+        context: RequestContext,
+        method: str,
+        arguments: dict[str, Any],
+        version: str,
+        seconds: float,
+        cast: bool,
+    ) -> Any:
+        nesting.check(arguments)
+        request = Request(context.to_rpc(), method, arguments, version, time.monotonic() + seconds, cast)
         if self._under_way >= self.MOST_UNDER_WAY:
             raise Overloaded("Too many requests wait for the engine", retry_after=1)
         reach_by = min(request.deadline, time.monotonic() + self.CONNECT_DEADLINE)

@@ -13,19 +13,20 @@ import orjson
 _PER_LIST, _PER_MAPPING, _FRAMES = 2, 3, 927
 
 
-def check(value: Any) -> None:
-    """Let ``value`` pass if an engine may get it.
+def check(arguments: dict[str, Any]) -> None:
+    """Let the arguments of a method pass if an engine may get them.
 
-    :raises RecursionError: it is nested too deeply
+    :raises RecursionError: one is nested too deeply
     """
     try:
-        orjson.dumps(value)
+        orjson.dumps(arguments)
     except TypeError:  # nested more than 254 deep, or something else that orjson does not encode
-        _measure(value)
+        measure(arguments)
 
 
-def _measure(value: Any) -> None:
-    stack = [(value, 0)]
+def measure(arguments: dict[str, Any]) -> None:
+    """As check, for what orjson has refused."""
+    stack = [(value, 0) for value in arguments.values()]
     while stack:
         item, used = stack.pop()
         if isinstance(item, dict):

@@ -12,8 +12,9 @@ import oslo_messaging
 from oslo_messaging._drivers import common as driver_common
 from oslo_serialization import jsonutils
 
+from heatperf.context import RequestContext
 from heatperf.errors import ConfigurationError, DeadlineExceeded, heat
-from heatperf.rpc import remote
+from heatperf.rpc import nesting, remote
 from heatperf.rpc.methods import BASE_VERSION, TOPIC
 
 LOG = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ class OsloTransport:
 
     def __init__(self, conf: Any) -> None:
         _rebuild_by_name()
+        # for whoever in this process has a configuration of its own; ours has its own declaration of the option
+        oslo_messaging.set_transport_defaults("heat")
         self._conf = conf
         try:
             ours = _ByName([remote.HEAT_MODULE])
@@ -80,17 +83,19 @@ class OsloTransport:
         """Nothing to release: the loop stops the pool, and connections end with the worker."""
 
     def call(
-        self, context: dict[str, Any], method: str, arguments: dict[str, Any], version: str, timeout: float | None
+        self, context: RequestContext, method: str, arguments: dict[str, Any], version: str, timeout: float | None
     ) -> Any:
+        nesting.check(arguments)
         if timeout is None:
             timeout = self._conf.rpc_response_timeout
         client = self._client.prepare(version=version, timeout=timeout)
         deadline = timeout + self.PUBLISH_GRACE
         try:
-            return self._pool.run_within(deadline, client.call, context, method, **arguments)
+            return self._pool.run_within(deadline, client.call, context.to_rpc(), method, **arguments)
         except (oslo_messaging.MessagingTimeout, DeadlineExceeded):
             LOG.error("No engine answered %s within %s s", method, timeout)
             raise heat.MessagingTimeout(f"Timed out waiting for a reply to {method}") from None
 
-    def cast(self, context: dict[str, Any], method: str, arguments: dict[str, Any], version: str) -> None:
-        self._pool.run(self._client.prepare(version=version).cast, context, method, **arguments)
+    def cast(self, context: RequestContext, method: str, arguments: dict[str, Any], version: str) -> None:
+        nesting.check(arguments)
+        self._pool.run(self._client.prepare(version=version).cast, context.to_rpc(), method, **arguments)

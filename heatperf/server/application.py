@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from heatperf.errors import ConfigurationError
+from heatperf.loops.access_log import Sink
 from heatperf.loops.base import Loop
 from heatperf.loops.wsgi import WSGIApplication
 from heatperf.server.settings import ServerSettings
@@ -27,6 +28,20 @@ class Application(Protocol):
         """In the worker, in a greenlet, after the last request has been answered."""
 
 
+class Logs(Protocol):
+    """Made in the zygote, used in each worker: keeps log handlers from holding up the loop."""
+
+    def start(self, loop: Loop, access: bool) -> Sink | None:
+        """In the worker, before anything else is started. May start threads.
+
+        :param access: whether there is to be an access log
+        :returns: where its lines go; None when nobody wants them
+        """
+
+    def flush(self) -> None:
+        """In the worker, as its last step: write what has been logged. May block, for a bounded time."""
+
+
 def as_it_is(error: ConfigurationError) -> ConfigurationError:
     """For a Service that knows no more about an error than the error does."""
     return error
@@ -38,11 +53,13 @@ class Service:
 
     :param locate: gives an error of the server's (an address that is taken, say) the place in the configuration that
         causes it
+    :param logs: None for a program whose log handlers never block
     """
 
     settings: ServerSettings
     application: Application
     locate: Callable[[ConfigurationError], ConfigurationError] = as_it_is
+    logs: Logs | None = None
 
 
 #: Named as "module:function", since each generation imports it anew. It gets the arguments of the supervisor, among

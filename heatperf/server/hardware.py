@@ -24,6 +24,8 @@ Cpus = frozenset[int]
 
 # mountinfo of a host with thousands of containers is the largest file read here.
 MAX_FILE = 16 * 1024 * 1024
+# A value below /proc/sys.
+MAX_SYSCTL = 4096
 # The largest NR_CPUS that a kernel can be built with; a list that goes beyond is not a list of CPUs.
 MAX_CPUS = 8192
 # Without a limit v1 shows LONG_MAX rounded down to a page, 9223372036854771712 on most machines.
@@ -145,13 +147,23 @@ class Tree:
         except (OSError, ValueError):
             return []
 
-    def text(self, path: str) -> str:
-        """:returns: a file's content without white space around it, "" if it cannot be read"""
+    def text(self, path: str, most: int = MAX_FILE) -> str:
+        """
+        :param most: bytes; /proc/sys refuses a read of more than the kernel can allocate in one piece (4 MiB or so)
+        :returns: a file's content without white space around it, "" if it cannot be read
+        """
         try:
             with open(self._place(path), "rb") as file:
-                return os.fsdecode(file.read(MAX_FILE)).strip()
+                return os.fsdecode(file.read(most)).strip()
         except (OSError, ValueError):
             return ""
+
+    def owner(self, path: str) -> int | None:
+        """:returns: the user id that a file belongs to, None if it cannot be seen"""
+        try:
+            return os.stat(self._place(path)).st_uid
+        except (OSError, ValueError):
+            return None
 
     def cpus(self, path: str) -> Found[Cpus]:
         """A file that holds a list of CPUs; an empty list is as good as none."""

@@ -79,6 +79,20 @@ class TLS:
 
 
 @dataclass(frozen=True)
+class Specification:
+    """A side process, see side.py.
+
+    :param name: for the log and for ps, at most 6 characters
+    :param entry: "module:function"
+    :param arguments: JSON
+    """
+
+    name: str
+    entry: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class ServerSettings:
     """Everything the supervisor needs to know. Times in seconds."""
 
@@ -88,6 +102,8 @@ class ServerSettings:
     tcp_keepidle: int = 600  # heat.conf [heat_api] tcp_keepidle
     tls: TLS | None = None
     loop: str = "gevent"
+    # Each worker keeps to one CPU, see pinning.
+    pin: bool = False
     limits: HttpLimits = field(default_factory=HttpLimits)
     # systemd sends KILL 90 s after TERM unless told otherwise; the drain must be over before.
     drain_timeout: float = 30.0
@@ -102,6 +118,8 @@ class ServerSettings:
     # their own timeouts (oslo.messaging waits 30 s for a connection), fits in.
     boot_deadline: float = 90.0
     access_log: bool = True
+    # Processes that the workers of this configuration need beside them. Those that the next one wants too go on.
+    sides: tuple[Specification, ...] = ()
     title: str = "Heat REST API"
     # Upstream keeps trying to bind a taken address for 30 s, so that a restart survives its predecessor's drain.
     bind_retry: float = 30.0
@@ -118,5 +136,6 @@ class ServerSettings:
                 "binds": tuple(Bind(**bind) for bind in values["binds"]),
                 "tls": None if values["tls"] is None else TLS(**values["tls"]),
                 "limits": HttpLimits(**values["limits"]),
+                "sides": tuple(Specification(**side) for side in values.get("sides", ())),
             }
         )

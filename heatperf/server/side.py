@@ -1,8 +1,8 @@
-"""A side process: one that the application needs beside its workers, for as long as the supervisor lives.
+"""A side process: one that the application needs beside its workers.
 
-Supervisor: Side starts it, starts it again when it dies, and ends it after the last worker. Child (``python -P -m
-heatperf.server.side FD``): runs its entry until the channel ends, which it does when the supervisor is gone, however
-that came. Reloads do not touch it.
+Supervisor: Side starts it, starts it again when it dies, and ends it after the last worker that wants it. Child
+(``python -P -m heatperf.server.side FD``): runs its entry until the channel ends, which it does when the supervisor is
+gone, however that came. A reload touches it only if the new configuration does not want it any more.
 
     from the supervisor                          to the supervisor
     hello   name, entry, arguments, version, protocol   ready
@@ -18,7 +18,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import heatperf
@@ -26,6 +25,7 @@ from heatperf.server import channel as channels
 from heatperf.server import child
 from heatperf.server.backoff import Backoff
 from heatperf.server.generation import Failure
+from heatperf.server.settings import Specification
 from heatperf.server.slot import Clock, how_it_ended
 
 LOG = logging.getLogger("heatperf.server")
@@ -40,18 +40,6 @@ ORPHAN_DEADLINE = 2.0
 #: What an entry ("module:function") is: it gets the arguments, calls ``ready`` once it can be used, and returns soon
 #: after ``stop`` is set. A ConfigurationError of it refuses the start of the server.
 Entry = Callable[[dict[str, Any], Callable[[], None], threading.Event], None]
-
-
-@dataclass(frozen=True)
-class Specification:
-    """:param name: for the log and for ps, at most 6 characters
-    :param entry: "module:function"
-    :param arguments: JSON
-    """
-
-    name: str
-    entry: str
-    arguments: dict[str, Any]
 
 
 class Side:
@@ -77,6 +65,16 @@ class Side:
     def pid(self) -> int:
         """0: there is none."""
         return self._process.pid if self._process is not None else 0
+
+    def retry(self) -> None:
+        """Forget a failure, and try again later: others serve without it meanwhile."""
+        failure, self.failure = self.failure, None
+        if failure is not None and self._due is None and not self._stopping:
+            self.restarts += 1
+            self.reason = "could not start"
+            delay = self._backoff.delay(self._clock() - self._born)
+            self._due = self._clock() + delay
+            LOG.error("The %s cannot start: %s", self.specification.name, failure.text.strip())
 
     @property
     def ended(self) -> bool:

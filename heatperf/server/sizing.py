@@ -84,6 +84,18 @@ def bounds_of(machine: Hardware) -> dict[str, int]:
     return bounds
 
 
+def signature(machine: Hardware) -> str:
+    """What measurements of speed depend on: those of a machine with another signature say nothing about this one.
+
+    :returns: "8 CPUs, 4 cores with SMT 2, quota 6.0"
+    """
+    quota = machine.quota.value
+    cores = machine.cores.value
+    smt = f", {_cores(machine)}" if cores and len(cores) < len(machine.allowed) else ""
+    cpus = "1 CPU" if len(machine.allowed) == 1 else f"{len(machine.allowed)} CPUs"
+    return f"{cpus}{smt}, {'no quota' if quota is None else f'quota {_decimal(quota)}'}"
+
+
 def table(machine: Hardware) -> str:
     """:returns: what was found and where, a line per fact, and the sentence for auto"""
     none = "no limit"

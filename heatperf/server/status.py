@@ -6,8 +6,9 @@ code. Raises nothing for what is missing in it: the server may be of another ver
     {"version", "pid", "title", "state", "uptime", "generation", "listeners", "requests", "reloads", "workers", "sides"}
     state:    starting, serving, degraded, reloading, stopping
     reloads:  {"done", "refused", "last": None or {"ago", "ok", "reason"}}
-    workers:  [{"slot", "pid", "generation", "state", "age", "requests", "in_flight", "oldest", "oldest_request",
-                "heartbeat", "restarts", "reason", "next_start"}]; times in seconds, ago where they are past
+    workers:  [{"slot", "pid", "generation", "loop", "state", "age", "requests", "in_flight", "oldest",
+                "oldest_request", "heartbeat", "restarts", "reason", "next_start"}]; times in seconds, ago where they
+                are past
     sides:    [{"name", "pid", "state", "restarts", "reason", "next_start"}]; state: starting, serving, waiting
 """
 

@@ -42,7 +42,8 @@ from heatperf.server.generation import Common, Failure, Generation, Phase
 from heatperf.server.notify import Notifier
 from heatperf.server.relay import Relay, write_stderr
 from heatperf.server.scoreboard import Scoreboard
-from heatperf.server.side import Side, Specification
+from heatperf.server.settings import Specification
+from heatperf.server.side import Side
 from heatperf.server.signals import Signals
 from heatperf.server.sizing import MAXIMUM, counted
 from heatperf.server.slot import Clock, Stage
@@ -79,7 +80,7 @@ def serve(
     :param arguments: for the factory; JSON
     :param control: path of the control socket; None for none
     :param insist: refuse to start where the control socket cannot be made, instead of going on without
-    :param sides: processes that the application needs beside its workers; they outlive reloads
+    :param sides: processes that the application needs beside its workers whatever the configuration says
     :returns: 0 after TERM, 1 when no worker could start, 2 for a configuration that cannot be used, 130 when INT came
         before there was a worker; what the factory's SystemExit says
     :raises ConfigurationError: the sockets that came with the process, or the control socket, cannot be used
@@ -123,7 +124,8 @@ class Supervisor:
         self.stopping = False
         self.clock = Clock(2 * LOOK)
         self.born = self.clock()
-        self.sides = [Side(specification, self.clock) for specification in sides]
+        self.sides: list[Side] = []
+        self._lasting = list(sides)
         self.reloads_done = self.reloads_refused = 0
         self.last_reload: tuple[float, bool, str] | None = None  # when, whether it was done, why not
         self._entry = entry
@@ -256,12 +258,26 @@ class Supervisor:
         self._tell_service_manager(now)
 
     def _settle_sides(self, now: float) -> None:
-        for side in self.sides:
+        """Have the side processes that any generation wants; those that none wants any more end."""
+        wanted = [*self._lasting, *(side for each in self.generations for side in each.settings.sides)]
+        if self.stopping and not self.generations:
+            wanted = []
+        for side in list(self.sides):
             side.tick(now)
-            if self.stopping and not self.generations:
-                side.stop(now)  # the last worker is gone, so nobody needs it any more
+            if side.specification not in wanted:
+                side.stop(now)
+                if side.ended and not self.stopping:
+                    self.sides.remove(side)
             elif side.failure is not None and not self.stopping:
-                self._give_up(side.failure)
+                if self.current is None:
+                    self._give_up(side.failure)
+                else:
+                    side.retry()
+        known = [side.specification for side in self.sides]
+        for specification in wanted:
+            if specification not in known and not self.stopping:
+                known.append(specification)
+                self.sides.append(Side(specification, self.clock))
 
     def _settle_candidate(self, now: float) -> None:
         candidate = self.candidate

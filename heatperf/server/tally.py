@@ -64,6 +64,7 @@ def _row(generation: Generation, slot: Slot, supervisor: Supervisor, now: float)
         "slot": slot.number,
         "pid": slot.pid,
         "generation": generation.number,
+        "loop": generation.settings.loop,
         "state": "stopped" if slot.stage is Stage.REAPING else slot.stage.value,
         "age": now - slot.born if slot.pid else 0.0,
         "requests": before + seen.requests,

@@ -25,7 +25,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from heatperf import loops
+from heatperf.loops import access_log
+from heatperf.loops.access_log import Sink
 from heatperf.loops.connection import HttpServer
+from heatperf.server import pinning
 from heatperf.server import worker_protocol as protocol
 from heatperf.server.application import Service
 from heatperf.server.scoreboard import Seat, State
@@ -62,6 +65,8 @@ def main(post: Post, service: Service, listeners: list[Listener], ssl_context: s
 
     :returns: exit code for os._exit
     """
+    if service.settings.pin:
+        pinning.pin(post.slot)
     worker = Worker(post, service)
     worker.attach()
     return worker.run(listeners, ssl_context)
@@ -75,13 +80,20 @@ class Worker:
         self.settings = service.settings
         self.application = service.application
         self.loop = loops.create(self.settings.loop)
+        self.logs = service.logs
         self.http = HttpServer(
-            self.loop, self.application.wsgi, self.settings.limits, self.settings.access_log, observer=post.seat
+            self.loop, self.application.wsgi, self.settings.limits, self._start_logs(), observer=post.seat
         )
         self._gate = self.loop.waiter()
         self._serving = False
         self._leaving = False
         self._code = protocol.OK
+
+    def _start_logs(self) -> Sink | None:
+        access = self.settings.access_log
+        if self.logs is not None:
+            return self.logs.start(self.loop, access)
+        return access_log.record if access else None
 
     def attach(self) -> None:
         """Take over the signals, and watch the supervisor."""
@@ -114,7 +126,11 @@ class Worker:
         :returns: exit code: protocol.OK, or protocol.BOOT_FAILED when the application could not start
         """
         self.loop.spawn(self._boot, listeners, ssl_context)
-        self.loop.run()
+        try:
+            self.loop.run()
+        finally:
+            if self.logs is not None:
+                self.logs.flush()
         return self._code
 
     def _boot(self, listeners: list[Listener], ssl_context: ssl.SSLContext | None) -> None:

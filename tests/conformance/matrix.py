@@ -2,12 +2,14 @@
 
 A dimension is a choice that no client may notice: how a worker waits, how it reaches the engine, whose stations the
 pipeline has. A new loop, transport or set of stations is one entry in DIMENSIONS; everything else follows from it.
-The first value of a dimension is the one heatperf has by default. Pure.
+The first value of a dimension is the one heatperf has by default. Loops whose library is not installed are left out.
 """
 
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from heatperf import loops
 
 
 @dataclass(frozen=True)
@@ -19,9 +21,9 @@ class Value:
 
 
 DIMENSIONS: dict[str, dict[str, Value]] = {
-    "loop": {"gevent": Value(("--loop", "gevent"))},
-    "transport": {"oslo": Value()},
-    "stations": {"own": Value()},
+    "loop": {name: Value(("--loop", name)) for name in loops.available()},
+    "transport": {"lean": Value(), "oslo": Value(settings={"heatperf": {"rpc_transport": "oslo"}})},
+    "stations": {"lean": Value(), "stock": Value(settings={"heatperf": {"stock_filters": "all"}})},
 }
 
 
@@ -33,7 +35,7 @@ class Combination:
 
     @property
     def name(self) -> str:
-        """Like ``gevent-oslo-own``."""
+        """Like ``gevent-oslo-lean``."""
         return "-".join(self.values)
 
     @property

@@ -15,11 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from heatperf import loops
 from heatperf.server.control_client import call
 
 SERVED = Path(__file__).with_name("served.py")
 BIN = Path(sys.executable).parent
 TIMEOUT = 15.0
+# For the tests in which the loop takes part: on each whose library is installed.
+on_each_loop = pytest.mark.parametrize("start", loops.available(), indirect=True)
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
@@ -293,12 +296,12 @@ class Served:
 
 
 @contextlib.contextmanager
-def servers(folder):
+def servers(folder, loop="gevent"):
     """A function that starts servers in a folder; none is left afterwards."""
     started = []
 
     def run(folder=folder, **options):
-        served = Served(folder, **options)
+        served = Served(folder, **{"loop": loop, **options})
         started.append(served)
         return served
 
@@ -310,6 +313,7 @@ def servers(folder):
 
 
 @pytest.fixture
-def start(tmp_path):
-    with servers(tmp_path) as run:
+def start(request, tmp_path):
+    """Starts servers on gevent, or ``on_each_loop``."""
+    with servers(tmp_path, getattr(request, "param", "gevent")) as run:
         yield run

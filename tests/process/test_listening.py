@@ -7,7 +7,7 @@ import socket
 import stat
 
 import pytest
-from conftest import wait_for
+from conftest import on_each_loop, wait_for
 
 
 def ask_unix(path):
@@ -137,6 +137,7 @@ def test_other_files_are_left_alone(start, tmp_path, make):
     assert "not a socket" in served.text() and path.exists()
 
 
+@on_each_loop
 def test_running_out_of_descriptors_passes(start):
     served = start(nofile=50)
     port = served.port

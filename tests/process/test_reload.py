@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import alive, descriptors, fetch, in_background, session, wait_for
+from conftest import alive, descriptors, fetch, in_background, on_each_loop, session, wait_for
 
 REFUSALS = {
     "refuse": ({}, "ERROR: served.json: nothing will do (try another)"),
@@ -97,6 +97,7 @@ def test_hup_is_reload(start):
     assert served.name() == "new"
 
 
+@on_each_loop
 def test_requests_in_flight_survive_a_reload(start):
     """The answer comes from the old worker, which outlives the reload for it, but gets no new connection."""
     served = start(name="old")
@@ -290,6 +291,7 @@ def test_a_zygote_that_does_not_answer(start):
     assert len(served.ready()) == 2 and served.get()[0] == 200
 
 
+@on_each_loop
 def test_nothing_exists_before_the_fork(start, tmp_path):
     """Threads, and connections, and loops: a zygote has none, and a worker is a copy of it."""
     served = start(binds=["127.0.0.1:0", f"unix:{tmp_path}/s"])
@@ -404,6 +406,7 @@ def test_what_a_kept_listener_cannot_be_given_is_refused(start, tmp_path, change
     assert accepts(path) and served.status()["state"] == "serving"
 
 
+@on_each_loop
 def test_another_certificate(start, tmp_path):
     files = {name: _certificate(tmp_path, name) for name in ("one", "two")}
     served = start(tls=files["one"])

@@ -123,13 +123,18 @@ def test_heat_api_serves_until_it_is_told_to_stop(start, tmp_path):
     status, headers, body = program.request("GET", "/v1/admin/stacks")
     assert (status, json.loads(body)["error"]["type"]) == (500, "MessagingTimeout")
     request_id = headers["x-openstack-request-id"]
-    # the line of the API, of the RPC and of the access log are of this request
-    program.wait_text(rf"\[.*{request_id}.*\] Processing request: GET /v1/admin/stacks$")
+    # the line of the RPC and of the access log are of this request
     program.wait_text(rf"\[.*{request_id}.*\] No engine answered list_stacks")
-    program.wait_text(rf'"GET /v1/admin/stacks HTTP/1\.1" 500 .*{request_id}$')
+    line = (
+        rf'heatperf\.access \[None {request_id} .*\] 127\.0\.0\.1 "GET /v1/admin/stacks HTTP/1\.1" 500 .* {request_id}$'
+    )
+    program.wait_text(line)
     assert "s3cret-of-broker" not in program.text()
     port = program.port
+    program.request("GET", "/?the-last-one")
     assert program.stop() == 0
+    # what waited for its batch has been written
+    assert re.search(r'"GET /\?the-last-one HTTP/1\.1" 300 ', program.text())
     assert not session(program.process.pid)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), 1)

@@ -8,9 +8,10 @@ import socket
 import time
 
 import pytest
-from conftest import GET, alive, answer_on, descriptors, heatperf, in_background, session, wait_for
+from conftest import GET, alive, answer_on, descriptors, heatperf, in_background, on_each_loop, session, wait_for
 
 
+@on_each_loop
 def test_a_killed_worker_is_replaced_while_the_others_serve(start):
     served = start(workers=2)
     port = served.port
@@ -39,6 +40,7 @@ def test_replacements_of_short_lived_workers_are_delayed(start):
     assert served.get()[0] == 200  # connections wait in the supervisor's listener meanwhile
 
 
+@on_each_loop
 def test_term_drains(start):
     served = start(workers=2)
     served.ready()
@@ -56,6 +58,7 @@ def test_term_drains(start):
     idle.close()
 
 
+@on_each_loop
 def test_requests_that_arrived_just_before_term_are_answered(start):
     """On connections that were idle, and on new ones that no worker has accepted yet."""
     served = start(workers=2)
@@ -105,6 +108,7 @@ def test_idle_connections_get_a_grace(start):
         sock.close()
 
 
+@on_each_loop
 def test_connections_made_before_term_that_speak_after_it(start):
     """Whether a worker has accepted them, or only the kernel."""
     served = start(keepalive_grace=5.0)
@@ -184,6 +188,7 @@ def test_what_does_not_finish_within_the_drain_timeout_is_killed(start, what):
     assert answer()
 
 
+@on_each_loop
 def test_int_stops_at_once(start):
     served = start()
     served.wait_text("Starting")
@@ -207,6 +212,7 @@ def test_ctrl_c_reaches_the_whole_group(start):
     assert "Traceback" not in served.text()
 
 
+@on_each_loop
 def test_all_leave_when_the_supervisor_is_killed(start):
     """Workers answer what is in flight; they and the zygote see the end of the supervisor, however it came."""
     served = start(workers=2)
@@ -235,6 +241,7 @@ def test_a_supervisor_killed_while_it_starts(start):
     wait_for(lambda: not session(served.pid), "the end of zygote and workers")
 
 
+@on_each_loop
 def test_usr2_handlers_run_in_idle_processes(start):
     """The guru meditation report is a Python handler: an idle loop has to wake up for it."""
     served = start()

@@ -129,8 +129,11 @@ class Process:
         self.log = directory / f"{name}.log"
         self._child: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it; StackError when the program is not installed."""
+    def start(self, stdin: int = subprocess.DEVNULL) -> None:
+        """Start it; StackError when the program is not installed.
+
+        :param stdin: its standard input
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             try:
@@ -138,7 +141,7 @@ class Process:
                     self.command,
                     cwd=self.directory,
                     env=self.env,
-                    stdin=subprocess.DEVNULL,
+                    stdin=stdin,
                     stdout=output,
                     stderr=output,
                     start_new_session=True,
@@ -161,6 +164,13 @@ class Process:
     @property
     def returncode(self) -> int | None:
         return self._child.returncode if self._child else None
+
+    def kill(self) -> None:
+        """SIGKILL to the process and its group, and wait for its end."""
+        if self._child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+            self._child.wait()
 
     def stop(self) -> None:
         """SIGTERM to the process, SIGKILL after ``stop_timeout`` seconds, and to whatever is left of its group."""

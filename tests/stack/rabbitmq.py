@@ -3,13 +3,17 @@
 In: a run directory. Out: a node that answers AMQP on ``port``, with as many virtual hosts as asked for. It runs as the
 calling user: the distribution's wrapper in /usr/sbin insists on the user rabbitmq and on /var/lib/rabbitmq, so the
 scripts behind it are called. Nothing of it touches a broker that the machine runs already.
+
+For tests of faults a node can be killed, halted and started again on its data, and a second one can join its cluster.
 """
 
 import glob
+import json
 import secrets
 import shutil
 import socket
 from pathlib import Path
+from typing import Any
 
 from .process import Part, Process, StackError, environment, free_port, listening, run, wait_until
 
@@ -31,23 +35,33 @@ def _script(name: str) -> str:
 
 
 class RabbitMQ(Part):
-    """One private node; ``url(vhost)`` is what goes into transport_url."""
+    """One private node; ``url(vhost)`` is what goes into transport_url.
+
+    :param partner: a running node whose cluster this one joins when it starts
+    """
 
     name = "rabbitmq"
 
-    def __init__(self, directory: Path, boot_timeout: float = 90.0) -> None:
+    def __init__(self, directory: Path, boot_timeout: float = 90.0, partner: "RabbitMQ | None" = None) -> None:
         super().__init__(directory)
         self.boot_timeout = boot_timeout
         self.port = free_port()
-        self.password = secrets.token_hex(8)
-        self.vhosts = {"/"}
-        self._mapper_port = free_port()
+        self.partner = partner
+        self.user = _USER
+        self.password = partner.password if partner else secrets.token_hex(8)
+        self.vhosts = partner.vhosts if partner else {"/"}
+        self._cookie = partner._cookie if partner else secrets.token_hex(16)
+        self._mapper_port = partner._mapper_port if partner else free_port()
         self._node: Process | None = None
         self._mapper: Process | None = None
 
     @property
     def logs(self) -> list[Path]:
         return sorted((self.directory / "log").glob("*.log")) + super().logs
+
+    @property
+    def _node_name(self) -> str:
+        return f"heatperf{self.port}@localhost"
 
     @property
     def node_pid(self) -> int:
@@ -66,15 +80,23 @@ class RabbitMQ(Part):
 
     def consumers(self, queue: str, vhost: str = "/") -> int:
         """How many consume from a queue; 0 also when there is no such queue."""
+        return self._look(queue, vhost, "consumer_count")
+
+    def _look(self, queue: str, vhost: str, what: str) -> int:
         import amqp
 
-        with amqp.Connection(
-            f"127.0.0.1:{self.port}", userid=_USER, password=self.password, virtual_host=vhost, connect_timeout=5
-        ) as connection:
+        with self._connection(vhost) as connection:
             try:
-                return int(connection.channel().queue_declare(queue, passive=True).consumer_count)
+                return int(getattr(connection.channel().queue_declare(queue, passive=True), what))
             except amqp.exceptions.NotFound:
                 return 0
+
+    def _connection(self, vhost: str) -> Any:
+        import amqp
+
+        return amqp.Connection(
+            f"127.0.0.1:{self.port}", userid=_USER, password=self.password, virtual_host=vhost, connect_timeout=5
+        )
 
     def _environment(self) -> dict[str, str]:
         home = self.directory
@@ -82,7 +104,7 @@ class RabbitMQ(Part):
             HOME=str(home),
             ERL_EPMD_PORT=str(self._mapper_port),
             ERL_EPMD_ADDRESS="127.0.0.1",
-            RABBITMQ_NODENAME=f"heatperf{self.port}@localhost",
+            RABBITMQ_NODENAME=self._node_name,
             RABBITMQ_DIST_PORT=str(self._dist_port),
             RABBITMQ_MNESIA_BASE=str(home / "data"),
             RABBITMQ_LOG_BASE=str(home / "log"),
@@ -101,7 +123,7 @@ class RabbitMQ(Part):
         for folder in ("data", "log", "generated"):
             (home / folder).mkdir(exist_ok=True)
         cookie = home / ".erlang.cookie"
-        cookie.write_text(secrets.token_hex(16))
+        cookie.write_text(self._cookie)
         cookie.chmod(0o400)
         (home / "enabled_plugins").write_text("[].\n")
         (home / "rabbitmq.conf").write_text(
@@ -112,13 +134,77 @@ class RabbitMQ(Part):
             "log.file.level = info\nlog.console = false\n"
         )
         env = self._environment()
-        # The node would start a port mapper that outlives it; one started here is our child and found in its place.
-        self._mapper = Process("epmd", ["epmd", "-port", str(self._mapper_port), "-address", "127.0.0.1"], home, env)
-        self._mapper.start()
-        wait_until(lambda: listening(self._mapper_port), 10, "listen", self._mapper)
+        if self.partner is None:
+            # The node would start a port mapper that outlives it; one started here is our child and found in its place.
+            mapper = ["epmd", "-port", str(self._mapper_port), "-address", "127.0.0.1"]
+            self._mapper = Process("epmd", mapper, home, env)
+            self._mapper.start()
+            wait_until(lambda: listening(self._mapper_port), 10, "listen", self._mapper)
         self._node = Process("rabbitmq", [_script("rabbitmq-server")], home, env, stop_timeout=30)
+        self.boot()
+        if self.partner is not None:
+            self._control("stop_app")
+            self._control("join_cluster", self.partner._node_name)
+            self._control("start_app")
+            wait_until(self._answers, self.boot_timeout, "answer AMQP", self._node, interval=0.2)
+
+    # Faults
+
+    def kill(self) -> None:
+        """SIGKILL to the node, wherever it is; ``boot`` starts it again."""
+        if self._node is None:
+            raise StackError("rabbitmq was not started")
+        self._node.kill()
+
+    def halt(self) -> None:
+        """Stop the node as an operator would; ``boot`` starts it again."""
+        if self._node is None:
+            raise StackError("rabbitmq was not started")
+        self._node.stop()
+
+    def boot(self) -> None:
+        """Start the node, with the data that it has, and wait until it answers."""
+        if self._node is None:
+            raise StackError("rabbitmq was not started")
         self._node.start()
-        wait_until(self._answers, self.boot_timeout, "answer AMQP", self._node, interval=0.2)
+        wait_until(self._answers, self.boot_timeout, "answer AMQP", self._node, interval=0.1)
+
+    def ensure(self) -> None:
+        """Start the node where it does not run."""
+        if self._node is not None and not self._node.running:
+            self.boot()
+
+    def leave(self) -> None:
+        """Have this node forget its cluster, and the cluster this node; it serves no more."""
+        self._control("stop_app")
+        self._control("reset")
+
+    def version(self) -> str:
+        """Of the broker and the machine it runs on."""
+        status = json.loads(self._control("status", "--formatter", "json"))
+        return f"RabbitMQ {status['rabbitmq_version']} on {status['erlang_version'].split(' [')[0]}"
+
+    def alarm(self, on: bool) -> None:
+        """Raise or clear the alarm of a node without memory, under which it takes no messages."""
+        self._control("set_vm_memory_high_watermark", "0.00001" if on else "0.8")
+
+    def delete_queue(self, queue: str) -> None:
+        """Delete a queue of the vhost "/" with whatever is in it; harmless where there is none."""
+        with self._connection("/") as connection:
+            connection.channel().queue_delete(queue)
+
+    def delete_exchange(self, exchange: str) -> None:
+        """Delete an exchange of the vhost "/"; harmless where there is none."""
+        with self._connection("/") as connection:
+            connection.channel().exchange_delete(exchange)
+
+    def messages(self, queue: str) -> int:
+        """How many wait in a queue of the vhost "/"; 0 also when there is no such queue."""
+        return self._look(queue, "/", "message_count")
+
+    def queues(self) -> list[str]:
+        """Names of the queues of the vhost "/"."""
+        return self._control("list_queues", "name", "--no-table-headers").split()
 
     def _answers(self) -> bool:
         try:

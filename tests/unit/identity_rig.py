@@ -11,36 +11,48 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 EXPIRES = "2199-01-01T00:00:00.000000Z"
+#: Tokens that expire before are expired, whatever the clock says.
+NOW = "2025"
 PASSWORD = "s3cret-of-alice"
 SERVICE_PASSWORD = "s3cret-of-heat"
 
 
-def token_body(user: str, roles: tuple[str, ...], project: str) -> dict[str, Any]:
-    """What Keystone says of a project-scoped token."""
+def token_body(
+    user: str, roles: tuple[str, ...], project: str, expires: str = EXPIRES, **more: Any
+) -> dict[str, Any]:
+    """What Keystone says of a project-scoped token.
+
+    :param more: further members, in place of the usual ones
+    """
     domain = {"id": "default", "name": "Default"}
     return {
         "token": {
             "methods": ["password"],
             "user": {"id": f"u-{user}", "name": user, "domain": domain, "password_expires_at": None},
             "audit_ids": ["audit0"],
-            "expires_at": EXPIRES,
+            "expires_at": expires,
             "issued_at": "2024-01-01T00:00:00.000000Z",
             "roles": [{"id": f"r-{role}", "name": role} for role in roles],
             "project": {"id": project, "name": f"name of {project}", "domain": domain},
             "is_domain": False,
             "catalog": [],
+            **more,
         }
     }
 
 
 class FakeKeystone:
-    """``tokens`` maps token ids to bodies; ``gate`` holds every answer about tokens while it is clear."""
+    """``tokens`` maps token ids to bodies; ``gate`` holds every answer about tokens while it is clear.
+
+    ``asked`` are the questions, ``subjects`` the tokens they were about.
+    """
 
     def __init__(self) -> None:
         self.tokens = {"good": token_body("alice", ("member", "reader"), "p1")}
         self.gate = threading.Event()
         self.gate.set()
         self.asked: list[str] = []
+        self.subjects: list[str] = []
         self.waiting = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -58,6 +70,7 @@ class FakeKeystone:
         return {"id": "v3.14", "status": "stable", "links": [{"rel": "self", "href": f"{self.url}/v3/"}]}
 
     def answer(self, method: str, path: str, headers: Any, body: Any) -> tuple[int, Any, dict[str, str]]:
+        path, _, query = path.partition("?")
         path = path.rstrip("/")
         self.asked.append(f"{method} {path or '/'}")
         if path == "":
@@ -71,7 +84,10 @@ class FakeKeystone:
         self.waiting -= 1
         if method == "GET":
             token = headers.get("X-Subject-Token")
+            self.subjects.append(token)
             found = self.tokens.get(token)
+            if found and found["token"]["expires_at"] < NOW and "allow_expired=1" not in query:
+                found = None
             return (200, found, {"X-Subject-Token": token}) if found else (404, {"error": {"code": 404}}, {})
         login = body["auth"]["identity"]["password"]["user"]
         if login["password"] == PASSWORD:
@@ -95,6 +111,8 @@ class FakeKeystone:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # head and body in one packet: two would wait for the client's delayed acknowledgement
+            wbufsize = 65_536
 
             def log_message(self, *args: Any) -> None:
                 pass

@@ -26,6 +26,7 @@ from heatperf.loops.connection import HttpServer
 from heatperf.pipeline import deploy
 from heatperf.pipeline.parts import Parts
 from heatperf.policy import Policy
+from heatperf.rpc import nesting
 from heatperf.rpc.client import EngineClient
 
 TIMEOUT = 20.0
@@ -65,9 +66,11 @@ class Engine:
     def stop(self) -> None:
         self.loop = None
 
-    def call(self, context: dict[str, Any], method: str, arguments: Any, version: str, timeout: Any) -> Any:
-        self.calls.append((method, arguments, context))
-        return self.answer(method, arguments, context)
+    def call(self, context: Any, method: str, arguments: Any, version: str, timeout: Any = None) -> Any:
+        nesting.check(arguments)  # as every transport does
+        values = context.to_rpc()
+        self.calls.append((method, arguments, values))
+        return self.answer(method, arguments, values)
 
     cast = call
 
@@ -100,8 +103,9 @@ def loaded(conf: cfg.ConfigOpts, transport: Any = None) -> deploy.Pipeline:
 class Worker:
     """Serves a pipeline on a loop of its own."""
 
-    def __init__(self, pipeline: deploy.Pipeline) -> None:
+    def __init__(self, pipeline: deploy.Pipeline, loop: str = "gevent") -> None:
         self.pipeline = pipeline
+        self._loop_name = loop
         self.thread_id: int | None = None
         self._sock = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port: int = self._sock.getsockname()[1]
@@ -112,7 +116,7 @@ class Worker:
 
     def _run(self) -> None:
         self.thread_id = threading.get_ident()
-        self.loop = loops.create("gevent")
+        self.loop = loops.create(self._loop_name)
         server = HttpServer(self.loop, lambda *call: self.pipeline.wsgi(*call), HttpLimits())
 
         def boot() -> None:

@@ -4,7 +4,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from heatperf.loops.base import HttpLimits
-from heatperf.loops.http import ProtocolError, RequestReader
+from heatperf.loops.http import KnownFields, ProtocolError, RequestReader
+from heatperf.loops.wsgi import base_environ, build_environ
 
 LIMITS = HttpLimits(max_request_line=200, max_header_line=120, max_header_bytes=300, max_headers=8, max_body=64)
 
@@ -85,3 +86,77 @@ def test_damaged_input_is_refused_or_understood_alike(message, place, noise):
 @given(st.binary(max_size=300))
 def test_nothing_but_protocol_errors_escapes(data):
     read_all([data, data])
+
+
+LINES = st.one_of(
+    st.sampled_from([head.partition(b"\r\n")[0] for head in HEADS]),
+    st.builds(
+        b"%b %b HTTP/%b".__mod__,
+        st.tuples(
+            st.sampled_from([b"GET", b"HEAD", b"DELETE", b"POST", b"CONNECT", b"get", b""]),
+            st.one_of(
+                st.sampled_from([b"/", b"*", b"/a?b=c&d", b"http://h/a", b"/%41#f", b" /", b"/ ", b"/a b", b"", b"?"]),
+                st.binary(max_size=4).map(b"/".__add__),
+            ),
+            st.sampled_from([b"1.1", b"1.1", b"1.0", b"2.0", b"1.1 ", b"1.10"]),
+        ),
+    ),
+)
+FIELDS = st.lists(
+    st.sampled_from(
+        [
+            b"Host: h", b"hOST: i", b"X-A: 1", b"X-A: 2 ", b"X_A: 3", b"Cookie: a", b"Cookie: b",
+            b"Connection: close", b"Connection: Upgrade", b"Upgrade: h2c", b"Expect: 100-continue",
+            b"Content-Length: 0",
+            b"Content-Length: 2", b"Transfer-Encoding: chunked", b"X-Forwarded-Proto: https", b"Content-Type: x",
+            b"B\xc3: c", b" folded", b"",
+        ]
+    ),
+    max_size=9,
+)  # fmt: skip
+
+
+@given(LINES, FIELDS)
+def test_known_fields_change_nothing(line, fields):
+    """A request after others with the same header section, against one that is the first of its connection."""
+    section = b"".join(b"\r\n" + field for field in fields) + b"\r\n\r\n"
+    known = KnownFields()
+    told = []
+    for warm in (True, False):
+        reader = RequestReader(LIMITS, known)
+        try:
+            for _ in range(3 * warm):
+                request = reader.receive(b"GET /warm HTTP/1.1" + section)
+                if request is not None:
+                    build_environ(request, base_environ(("", ""), ("", ""), "http"))
+                if request is None or not request.keep_alive:
+                    reader = RequestReader(LIMITS, known)
+        except ProtocolError:
+            reader = RequestReader(LIMITS, known)
+        if not warm:
+            known.clear()
+        try:
+            request = reader.receive(line + section)
+        except ProtocolError as error:
+            told.append((error.status, str(error)))
+            continue
+        if request is None:
+            told.append((reader.started, reader.in_body))
+            continue
+        environ = build_environ(request, base_environ(("", ""), ("", ""), "http"))
+        assert environ.pop("wsgi.input").read() == request.body
+        told.append((request.keep_alive, request.chunked, request.headers, environ, reader.started))
+    assert told[0] == told[1]
+
+
+def test_sections_are_known_from_the_third_request_on():
+    known = KnownFields()
+    reader = RequestReader(LIMITS, known)
+    data = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
+    assert [reader.receive(data).known is not None for _ in range(4)] == [False, False, True, True]
+    other = RequestReader(LIMITS, known)
+    assert other.receive(data.replace(b"GET /a", b"HEAD /b")).target == b"/b"
+    for number in range(2000):
+        for _ in range(2):
+            RequestReader(LIMITS, known).receive(b"GET / HTTP/1.1\r\nX: %d\r\n\r\n" % number)
+    assert 0 < len(known) <= 500 and len(known._once) <= 2000

@@ -182,7 +182,7 @@ class TestLogin:
         assert log.seen == [("opened",)]
 
     @pytest.mark.parametrize(
-        ("ours", "theirs", "agreed"), [(60, 30, 30), (30, 60, 30), (0, 60, 60), (60, 0, 60), (0, 0, 0)]
+        ("ours", "theirs", "agreed"), [(60, 30, 30), (30, 60, 30), (0, 60, 0), (60, 0, 60), (0, 0, 0)]
     )
     def test_heartbeat(self, ours: int, theirs: int, agreed: int) -> None:
         connection = Connection(Login("u", "p", "/", heartbeat=ours), Log())

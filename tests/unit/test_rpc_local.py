@@ -35,6 +35,14 @@ SECRET = "gAAAA-this-is-a-token"
 CONTEXT = {"auth_token": SECRET, "project_id": "p"}
 NOBODY = 65534
 
+
+class SomeContext:
+    """What a transport needs of a RequestContext."""
+
+    def to_rpc(self):
+        return CONTEXT
+
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="another user's process is needed")
 
 
@@ -306,10 +314,10 @@ class Client:
         self.loop.run()
 
     def call(self, method, timeout=None, **arguments):
-        return self.loop.run_on_loop(self.transport.call, CONTEXT, method, arguments, "1.5", timeout)
+        return self.loop.run_on_loop(self.transport.call, SomeContext(), method, arguments, "1.5", timeout)
 
     def cast(self, method, **arguments):
-        return self.loop.run_on_loop(self.transport.cast, CONTEXT, method, arguments, "1.5")
+        return self.loop.run_on_loop(self.transport.cast, SomeContext(), method, arguments, "1.5")
 
     def begin(self, method, timeout=None, **arguments):
         """Call in a thread of its own; returns a function that waits for (result, error)."""
@@ -417,7 +425,7 @@ class TestCalls:
 
     def test_a_killed_greenlet_leaves_nothing_behind(self, client, served):
         def kill():
-            greenlet = client.loop.spawn(client.transport.call, CONTEXT, "held", {}, "1.5", None)
+            greenlet = client.loop.spawn(client.transport.call, SomeContext(), "held", {}, "1.5", None)
             while not served.engine.inside:
                 client.loop.sleep(0.005)
             greenlet.kill()

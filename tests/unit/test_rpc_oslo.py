@@ -230,7 +230,7 @@ class TestTransportUrl:
     def test_nothing_connects_or_starts_before_the_worker(self, tmp_path):
         before = threading.active_count()
         OsloTransport(configuration(tmp_path, "[DEFAULT]\ntransport_url = rabbit://heat:x@127.0.0.1:9/\n"))
-        assert threading.active_count() == before
+        assert threading.active_count() <= before
 
 
 class TestFailures:

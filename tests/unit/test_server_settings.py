@@ -1,6 +1,7 @@
 """Binds, worker counts and the back-off, as tables."""
 
 import os
+import sys
 
 import pytest
 
@@ -70,8 +71,18 @@ def test_the_sentence_counts():
     assert workers_for("1")[1].startswith("1 worker,") and workers_for(2)[1].startswith("2 workers,")
 
 
-@pytest.mark.parametrize("name", ["uvloop", "meinheld", "twisted"])
-def test_loops_that_do_not_exist_are_refused_with_a_remedy(name):
-    with pytest.raises(ConfigurationError, match=name) as caught:
-        loops.create(name)
-    assert caught.value.remedy == "use --loop gevent"
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("uvloop", "install uvloop; or use --loop gevent"),
+        ("meinheld", "python -m heatperf.loops.meinheld_build"),
+        ("twisted", "use --loop gevent"),
+    ],
+)
+def test_loops_that_are_not_there_are_refused_with_a_remedy(name, remedy, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)  # what keeps it from being found and imported
+    for use in (loops.check, loops.create):
+        with pytest.raises(ConfigurationError, match=f"--loop {name} ") as caught:
+            use(name)
+        assert remedy in caught.value.remedy
+    assert name not in loops.available()

@@ -4,10 +4,13 @@ import base64
 import json
 import logging
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 
+import gevent
 import pytest
 
 from heatperf import loops
@@ -42,13 +45,19 @@ class LoopServer:
         self.loop.serve(self.sock, self.http.handle, self._ssl_context)
         self.loop.call_soon_threadsafe(self._up.set)
         self.loop.run()
+        if loop_name == "gevent":
+            gevent.get_hub().destroy(destroy_loop=True)  # a worker would end here, with its descriptors
 
     def on_loop(self, function, *args):
         """Run in a greenlet of the loop and wait for it."""
         return self.loop.run_on_loop(function, *args)
 
     def close(self):
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        def end():
+            self.loop.stop_accepting()
+            self.loop.stop()
+
+        self.loop.call_soon_threadsafe(self.loop.spawn, end)
         self._thread.join(10)
         assert not self._thread.is_alive()
         self.sock.close()
@@ -63,13 +72,15 @@ def inspect_app(environ, start_response):
     return [json.dumps(seen).encode()]
 
 
-@pytest.fixture(params=["gevent"], scope="session")
+@pytest.fixture(params=loops.available(), scope="session")
 def loop_name(request) -> str:
+    """Each loop whose library is installed."""
     return request.param
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def make_server(loop_name) -> Iterator[Callable[..., LoopServer]]:
+    """One server for one test: of some loops a process can run but one at a time."""
     made = []
 
     def make(app=inspect_app, limits=None, ssl_context=None, observer=None):
@@ -82,23 +93,40 @@ def make_server(loop_name) -> Iterator[Callable[..., LoopServer]]:
         server.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def server(make_server) -> LoopServer:
     """With default limits and the inspecting application."""
     return make_server()
 
 
 @pytest.fixture
-def serve_app(server) -> Iterator[Callable[..., int]]:
-    """Put another application into the shared server for one test; returns the port."""
-    before = server.app
+def serve_app(server) -> Callable[..., int]:
+    """Have the server call another application; returns the port."""
 
     def put(app):
         server.app = app
         return server.port
 
-    yield put
-    server.app = before
+    return put
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """Paths of a certificate for localhost and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return cert, key
+
+
+@pytest.fixture
+def trusting(files):
+    """What a client needs to believe it."""
+    return ssl.create_default_context(cafile=files[0])
 
 
 @pytest.fixture

@@ -60,6 +60,19 @@ def test_keep_alive(serve_app, request_head, stays):
             assert client.closed()
 
 
+def test_the_servers_own_answer_says_that_the_connection_stays(serve_app):
+    """To a client of HTTP/1.0, silence means that the end of the connection ends the answer."""
+
+    def app(environ, start_response):
+        raise Overloaded("full", retry_after=1)
+
+    with Client(serve_app(app)) as client:
+        for _ in range(2):
+            client.send(b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n")
+            answer = client.read()
+            assert (answer.status, answer.header("connection")) == (503, "keep-alive")
+
+
 def test_keep_alive_can_be_turned_off(make_server):
     server = make_server(answering(b"ok"), HttpLimits(keep_alive=False))
     with Client(server.port) as client:
@@ -293,7 +306,7 @@ def early_app(environ, start_response):
     return [environ["CONTENT_LENGTH"].encode()]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def tight(make_server):
     return make_server(early_app, HttpLimits(max_body=1000))
 

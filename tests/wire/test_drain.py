@@ -96,6 +96,7 @@ def test_a_request_that_has_arrived_when_the_grace_ends_is_answered(drained, gra
         one.connected(1)
 
         def run():
+            one.server.http.draining = True  # loops differ in whether they start greenlets before they look for bytes
             one.server.loop.spawn(one.server.http.drain, grace)
             client.send(GET)
             time.sleep(0.1)  # blocks the loop

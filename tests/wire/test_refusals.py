@@ -86,7 +86,7 @@ def test_a_mistake_behind_a_good_request(server):
 SMALL = HttpLimits(max_request_line=1000, max_header_line=500, max_header_bytes=1500, max_headers=20, max_body=1000)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def small(make_server):
     return make_server(limits=SMALL)
 
@@ -116,7 +116,7 @@ def test_limits(small, status, data):
     assert ask(small.port, data).status == status
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def hasty(make_server):
     return make_server(limits=HttpLimits(header_deadline=0.3, body_deadline=0.3, idle_timeout=0.3, linger_timeout=0.3))
 

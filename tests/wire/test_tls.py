@@ -3,7 +3,6 @@
 import json
 import socket
 import ssl
-import subprocess
 
 import pytest
 from rawhttp import Client, wait_for
@@ -15,27 +14,10 @@ from heatperf.server.tls import tls_context
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return cert, key
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def tls_server(make_server, files):
     context = tls_context(TLS(*files))
     return make_server(limits=HttpLimits(header_deadline=1.0, max_body=3_000_000), ssl_context=context)
-
-
-@pytest.fixture
-def trusting(files):
-    return ssl.create_default_context(cafile=files[0])
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

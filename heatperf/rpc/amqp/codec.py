@@ -331,14 +331,14 @@ def acked(payload: bytes) -> tuple[int, bool]:
 # Content
 
 
-def properties(expiration: int | None) -> bytes:
+def properties(expiration: int | None, headers: Mapping[str, Any]) -> bytes:
     """Flags and values of the properties that oslo.messaging gives its messages.
 
     :param expiration: milliseconds after which the broker drops the message; None for never
     """
     # content-type, content-encoding, headers, delivery-mode, priority: bits 15 to 11; expiration: bit 8
     flags = 0xF800 | (0x0100 if expiration is not None else 0)
-    values = short_string("application/json") + short_string("utf-8") + table({}) + b"\x02" + b"\x00"
+    values = short_string("application/json") + short_string("utf-8") + table(headers) + b"\x02" + b"\x00"
     if expiration is not None:
         values += short_string(str(expiration))
     return _SHORT.pack(flags) + values
@@ -350,13 +350,21 @@ class Publication:
     :param expiration: milliseconds, None for none
     :param mandatory: have the broker send back what no queue takes
     :param frame_max: bytes of a frame at most, as agreed with the broker
+    :param headers: of the message
     """
 
     def __init__(
-        self, channel: int, exchange: str, routing_key: str, expiration: int | None, mandatory: bool, frame_max: int
+        self,
+        channel: int,
+        exchange: str,
+        routing_key: str,
+        expiration: int | None,
+        mandatory: bool,
+        frame_max: int,
+        headers: Mapping[str, Any] | None = None,
     ) -> None:
         names = b"\x00\x00" + short_string(exchange) + short_string(routing_key)
-        values = properties(expiration)
+        values = properties(expiration, headers or {})
         # class, weight, body size, properties
         head = _FRAME.pack(HEADER, channel, 12 + len(values)) + b"\x00\x3c\x00\x00"
         self._before = method(channel, BASIC_PUBLISH, names + (b"\x01" if mandatory else b"\x00")) + head

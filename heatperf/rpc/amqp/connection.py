@@ -318,8 +318,8 @@ class Connection:
         if self.frame_max < codec.FRAME_MIN:
             raise MalformedFrame(f"frames of {frame_max} bytes are below what AMQP grants everybody")
         wanted = self._login.heartbeat
-        # Who asks for none goes by the other's wish, as in every client since RabbitMQ 3.
-        self.heartbeat = min(wanted, heartbeat) if wanted and heartbeat else max(wanted, heartbeat)
+        # As py-amqp: an operator who wants none gets none, whatever the broker proposes.
+        self.heartbeat = (min(wanted, heartbeat) if heartbeat else wanted) if wanted else 0
         values = channel_max.to_bytes(2) + self.frame_max.to_bytes(4) + self.heartbeat.to_bytes(2)
         self._out.append(codec.method(0, codec.CONNECTION_TUNE_OK, values))
         vhost = codec.short_string(self._login.vhost)
