@@ -1,161 +1,192 @@
-"""heatperf beside upstream's heat-api under uWSGI: the same cloud, the same load, in turns.
+"""heatperf beside upstream's heat-api: the same cloud, token and load, in turns. ``make bench``
 
-Starts a private broker, Keystone and heat-engine, then for each workload drives the two servers with wrk, A B A B.
-Prints, per server, medians over the rounds: CPU per request (user and system time of all processes of the server from
-/proc, divided by requests), requests per second, and the ratio of CPU with its spread over the rounds. An answer of
-another status than expected ends the run. Needs wrk and the environments of ``make test``.
+Starts a private broker and Keystone, the servers of _servers.py on one heat.conf, and drives them with the workloads of
+_workloads.py; for the phases rpc-* also stand-ins for engines, and a stock heat-engine (_rpc.py). Prints a summary. A
+full run is kept in bench/results/latest.json, and benchmarks.md and its plots are made from that (_report.py); a quick
+one, or a part of one, goes to .cache/bench.json and changes nothing else.
+
+A wrong answer anywhere ends the run with exit code 1, and nothing is kept. Needs wrk and the environments of
+``make peers``.
 """
 
 import argparse
+import json
 import os
-import re
-import statistics
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import requests
+import _measure
+import _report
+import _results
+import _rpc
+import _servers
+import _system
+import _workloads
+from _cloud import Surroundings
+from _load import WrongAnswer
+from _paths import CACHE, RESULTS, ROOT
+from _rig import Plan, Rig
+from stack import StackError
+from stack.paths import HEAT_PEER, peer
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests")]
-
-from stack import Cloud, Heatperf, Keystone, RabbitMQ, UpstreamApi, free_port  # noqa: E402
-from stack.api import ApiServer  # noqa: E402
-
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What is asked, with a token or without, and the status of the right answer."""
-
-    name: str
-    path: str
-    status: int
-    authenticated: bool = True
-
-
-WORKLOADS = (
-    Workload("version document", "/", 300, authenticated=False),
-    Workload("authenticated 404, no RPC", "/v1/{project}/nosuch", 404),
-    Workload("build_info, one RPC", "/v1/{project}/build_info", 200),
-    Workload("stack list, one RPC", "/v1/{project}/stacks", 200),
+PHASES = {**_measure.PHASES, **_rpc.PHASES}
+QUICK = Plan(
+    rounds=2,
+    seconds=1,
+    sweep_rounds=1,
+    sweep_seconds=1,
+    sweep_workers=(1, 2),
+    sweep_connections=(1, 32),
+    starts=1,
+    idle=2000,
+    warm=0,
+    client_rounds=1,
+    client_seconds=0.4,
+    rpc_rounds=1,
+    rpc_seconds=1,
+    heavy_rounds=1,
+    rpc_share=0.34,
+    engine_rounds=1,
+    engine_rows=1000,
+    latency_seconds=2,
 )
+#: Phase -> the workloads it drives, where it drives a choice.
+GROUPS = {"compare": _workloads.HTTP, "rpc-http": _workloads.RPC, "rpc-engine": _workloads.ENGINE}
+OF_UPSTREAM = ("openstack-heat", "uWSGI", "gunicorn", "keystonemiddleware", "oslo.messaging")
+OURS = ("gevent", "httptools", "keystonemiddleware", "oslo.messaging", "orjson")
+_VERSIONS = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
 
 
-@dataclass
-class Score:
-    """Measurements of one server at one workload, one entry per round."""
-
-    cpu_ms: list[float] = field(default_factory=list)
-    rate: list[float] = field(default_factory=list)
-
-
-def processes(root: int) -> list[int]:
-    """The process and all its descendants."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-            children.setdefault(parent, []).append(int(entry.name))
-    found, todo = [], [root]
-    while todo:
-        pid = todo.pop()
-        found.append(pid)
-        todo.extend(children.get(pid, ()))
-    return found
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few and short measurements: does it work at all?")
+    parser.add_argument("--rounds", type=int, help="of the comparison and the ceiling")
+    parser.add_argument("--seconds", type=int, help="of one measurement of the comparison")
+    parser.add_argument("--connections", type=int)
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--phases", default=",".join(PHASES), help="default: %(default)s")
+    parser.add_argument("--servers", default=",".join(kind.key for kind in _servers.COMPARED), help="of the comparison")
+    keys = ",".join(workload.key for workload in _workloads.WORKLOADS)
+    parser.add_argument("--workloads", default=keys, help="of the comparison; default: %(default)s")
+    parser.add_argument("--engine-delay", type=float, help="of the fast responder in rpc-http, in milliseconds")
+    parser.add_argument(
+        "--publish", action="store_true", help="keep even a quick or partial run, and say that it is one"
+    )
+    return parser.parse_args()
 
 
-def cpu_seconds(root: int) -> float:
-    """User and system time of a process tree so far, children it has reaped included, in seconds."""
-    ticks = 0
-    for pid in processes(root):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += sum(int(value) for value in fields[11:15])
-    return ticks / TICKS
+def plan_of(options: argparse.Namespace) -> Plan:
+    """Quick or full, with what was asked for instead."""
+    chosen = asdict(QUICK if options.quick else Plan())
+    for name in ("rounds", "seconds", "connections", "workers", "engine_delay"):
+        if getattr(options, name) is not None:
+            chosen[name] = getattr(options, name)
+    return Plan(**chosen)
 
 
-def drive(
-    server: ApiServer, url: str, status: int, headers: dict[str, str], seconds: int, connections: int
-) -> tuple[float, float]:
-    """Load one URL; returns CPU milliseconds per request and requests per second.
-
-    :param status: expected of every answer; wrk tells apart only those below 400 from the others
-
-    :raises SystemExit: wrk saw socket errors or unexpected statuses
-    """
-    words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s"]
-    for name, value in headers.items():
-        words += ["-H", f"{name}: {value}"]
-    before = cpu_seconds(server.process.pid)
-    printed = subprocess.run([*words, url], capture_output=True, text=True, check=True).stdout
-    spent = cpu_seconds(server.process.pid) - before
-    done = int(re.search(r"(\d+) requests in", printed)[1])
-    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", printed)
-    if "Socket errors" in printed or (int(refused[1]) if refused else 0) != (done if status >= 400 else 0):
-        sys.exit(f"{server.name}: {printed}")
-    return 1000 * spent / done, float(re.search(r"Requests/sec:\s+([\d.]+)", printed)[1])
+def partial(options: argparse.Namespace) -> bool:
+    """Whether less is measured than benchmarks.md shows."""
+    plan, full = plan_of(options), Plan()
+    less = plan.rounds < full.rounds or plan.seconds < full.seconds
+    everything = ",".join(PHASES), {kind.key for kind in _servers.COMPARED}, {*_workloads.BY_KEY}
+    servers, workloads = set(options.servers.split(",")), set(options.workloads.split(","))
+    return less or options.phases != everything[0] or not (everything[1] <= servers and everything[2] <= workloads)
 
 
-def token(keystone: Keystone) -> tuple[str, str]:
-    """A token of the ordinary user, and its project's id."""
-    user = keystone.user
-    domain = {"name": "Default"}
-    body = {
-        "auth": {
-            "identity": {
-                "methods": ["password"],
-                "password": {"user": {"name": user.username, "domain": domain, "password": user.password}},
-            },
-            "scope": {"project": {"name": user.project, "domain": domain}},
-        }
+def versions() -> dict[str, Any]:
+    """Of what was measured, and with what."""
+    wrk = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout.split()
+    return {
+        "upstream": json.loads(_output(str(peer(HEAT_PEER, "python")), "-c", _VERSIONS, *OF_UPSTREAM)),
+        "heatperf": json.loads(_output(sys.executable, "-c", _VERSIONS, "heatperf", *OURS)),
+        "wrk": wrk[1].partition("/")[2] or wrk[1] if len(wrk) > 1 else "",
     }
-    answer = requests.post(f"{user.auth_url}/auth/tokens", json=body, timeout=30)
-    answer.raise_for_status()
-    return answer.headers["X-Subject-Token"], answer.json()["token"]["project"]["id"]
 
 
-def main() -> None:
-    """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=5, help="per measurement")
-    parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--workers", type=int, default=2)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="heatperf-bench-") as name, ExitStack() as running:
-        folder = Path(name)
-        broker = running.enter_context(RabbitMQ(folder / "rabbitmq"))
-        keystone = running.enter_context(Keystone(folder / "keystone", free_port()))
-        cloud = running.enter_context(Cloud(folder / "cloud", broker, keystone))
-        ours = Heatperf(folder / "heatperf", cloud.config_file, workers=options.workers)
-        upstream = UpstreamApi(folder / "upstream", cloud.config_file, workers=options.workers)
-        servers = [running.enter_context(upstream), running.enter_context(ours)]
-        secret, project = token(keystone)
-        print(f"{'workload':28} {'server':14} {'CPU ms/req':>10} {'req/s':>8}   CPU upstream/heatperf (min-max)")
-        for workload in WORKLOADS:
-            headers = {"X-Auth-Token": secret} if workload.authenticated else {}
-            scores = [Score() for _ in servers]
-            for _ in range(options.rounds):
-                for server, score in zip(servers, scores, strict=True):
-                    url = server.url + workload.path.format(project=project)
-                    status = requests.get(url, headers=headers, timeout=60).status_code
-                    if status != workload.status:
-                        sys.exit(f"{server.name} answered {status} to {workload.name}")
-                    cpu, rate = drive(server, url, workload.status, headers, options.seconds, options.connections)
-                    score.cpu_ms.append(cpu)
-                    score.rate.append(rate)
-            ratios = [a / b for a, b in zip(scores[0].cpu_ms, scores[1].cpu_ms, strict=True)]
-            spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
-            for server, score, note in zip(servers, scores, ("", spread), strict=True):
-                cpu, rate = statistics.median(score.cpu_ms), statistics.median(score.rate)
-                print(f"{workload.name:28} {server.name:14} {cpu:10.2f} {rate:8.0f}   {note}", flush=True)
+def _output(*words: str) -> str:
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def run_record(options: argparse.Namespace, plan: Plan) -> dict[str, Any]:
+    """When and how."""
+    words = " ".join(sys.argv[1:])
+    try:
+        # Results and texts do not change what was measured.
+        changes = _output("git", "status", "--porcelain", "--untracked-files=no", "--", "heatperf", "requirements")
+        commit, modified = _output("git", "rev-parse", "--short=12", "HEAD"), bool(changes)
+    except (OSError, subprocess.CalledProcessError):
+        commit, modified = "", False
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "command": f'make bench ARGS="{words}"' if words else "make bench",
+        "partial": partial(options),
+        "commit": commit,
+        "modified": modified,
+        "load_average": round(os.getloadavg()[0], 2),
+        "plan": asdict(plan),
+    }
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Start everything, run the phases.
+
+    :returns: the object for the results file
+    :raises StackError: a part is missing or does not start
+    :raises WrongAnswer: a server did not answer as upstream
+    """
+    plan = plan_of(options)
+    kinds = [_servers.BY_KEY[key] for key in options.servers.split(",")]
+    workloads = [_workloads.BY_KEY[key] for key in options.workloads.split(",")]
+    data: dict[str, Any] = {"schema": _results.SCHEMA, "run": run_record(options, plan)}
+    data |= {"machine": _system.machine(), "versions": versions()}
+    data["servers"] = [{"key": kind.key, "name": kind.name, "how": kind.how} for kind in kinds]
+    data["workloads"] = [
+        {"key": each.key, "phase": phase, "name": each.name, "method": each.method, "path": each.path}
+        | {"status": each.status, "why": each.why}
+        for phase, group in GROUPS.items()
+        for each in group
+        if each in workloads
+    ]
+    phases = options.phases.split(",")
+    with tempfile.TemporaryDirectory(prefix="heatperf-bench-") as name, Surroundings(Path(name)) as surroundings:
+        rig = Rig(Path(name), surroundings, plan, kinds, workloads)
+        if not {*phases} <= {*_rpc.PHASES}:
+            rig.learn()
+        for phase in phases:
+            began = time.monotonic()
+            data[phase] = []
+            for record in PHASES[phase](rig):
+                data[phase].append(record)
+                _results.write(CACHE / "bench.json", data)
+            print(f"{phase}: {len(data[phase])} records in {time.monotonic() - began:.0f} s", flush=True)
+    return data
+
+
+def main() -> int:
+    """:returns: exit code"""
+    options = arguments()
+    for phase in options.phases.split(","):
+        if phase not in PHASES:
+            sys.exit(f"--phases {phase}: there are {', '.join(PHASES)}")
+    try:
+        data = measure(options)
+    except (StackError, WrongAnswer) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(_report.summary(_results.Results(data)))
+    if data["run"]["partial"] and not options.publish:
+        print(f"kept in {(CACHE / 'bench.json').relative_to(ROOT)}; benchmarks.md is made from full runs")
+        return 0
+    _results.write(RESULTS, data)
+    return _report.publish()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
