@@ -3,11 +3,16 @@
 Comes in: a loop, a host's name and port, perhaps an ssl.SSLContext. Goes out: two Streams, see base.Loop.connect_tcp.
 Raised: OSError, TimeoutError and ssl.SSLError among them. Runs in a greenlet; names are looked up in a native thread,
 since the system's resolver blocks.
+
+The sending streams can ``hold_on(True)``, for a peer that has said that it reads nothing for a while: to the kernel,
+one that acknowledges nothing and one that has no room for more are the same, and it would give up on both.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import os
 import socket
 import ssl
@@ -73,7 +78,7 @@ def _streams(loop: Any, sock: socket.socket, address: Any, seconds: float) -> tu
         if code not in (0, errno.EINPROGRESS):
             raise OSError(code, os.strerror(code))
         # A stream remembers one parked greenlet, so each direction has its own, over a descriptor of its own.
-        sending = loop.stream_class(loop, sock.dup(), "")
+        sending = _sending_class(loop.stream_class)(loop, sock.dup(), "")
         try:
             sending.connected(seconds)
             return loop.stream_class(loop, sock.dup(), ""), sending
@@ -82,8 +87,23 @@ def _streams(loop: Any, sock: socket.socket, address: Any, seconds: float) -> tu
             raise
 
 
+@functools.cache
+def _sending_class(stream_class: Any) -> Any:
+    class Sending(stream_class):
+        """A Stream that sends."""
+
+        __slots__ = ()
+
+        def hold_on(self, forever: bool) -> None:
+            """Wait for a peer that takes nothing for as long as it likes, or no longer than for one that is gone."""
+            with contextlib.suppress(OSError):  # it is closed
+                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0 if forever else UNACKNOWLEDGED_MS)
+
+    return Sending
+
+
 def _secured(
-    receiving: Stream, sending: Stream, context: ssl.SSLContext, server_name: str, end: float
+    receiving: Stream, sending: Any, context: ssl.SSLContext, server_name: str, end: float
 ) -> tuple[TLSReceiving, TLSSending]:
     try:
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -137,16 +157,17 @@ class TLSReceiving:
 class TLSSending:
     """The sending half; see base.Stream."""
 
-    def __init__(self, tls: ssl.SSLObject, outgoing: ssl.MemoryBIO, inner: Stream) -> None:
+    def __init__(self, tls: ssl.SSLObject, outgoing: ssl.MemoryBIO, inner: Any) -> None:
         self._tls = tls
         self._outgoing = outgoing
         self._inner = inner
         self.close = inner.close
         self.shutdown_write = inner.shutdown_write
+        self.hold_on = inner.hold_on
 
     @property
     def send_timeout(self) -> float:
-        return self._inner.send_timeout
+        return float(self._inner.send_timeout)
 
     @send_timeout.setter
     def send_timeout(self, seconds: float) -> None:

@@ -12,7 +12,10 @@ from heatperf.rpc.methods import METHODS
 
 
 class Transport(Protocol):
-    """What EngineClient needs from a message transport."""
+    """What EngineClient needs from a message transport.
+
+    One with a true ``takes_encoded`` takes arguments that are Encoded (see jsontext).
+    """
 
     def start(self, loop: Any) -> None:
         """Called once per worker, after the fork and before the first request."""

@@ -111,9 +111,13 @@ def members(values: Mapping[str, Any]) -> bytes:
     given = {name: value for name, value in values.items() if value is not None}
     text = jsontext.encode_plain(given)
     if text is None:
+        given = jsontext.decoded(given)
         nesting.measure(given)
         # Templates in YAML may hold sets, dates and bytes: they become what oslo.messaging makes of them.
-        text = jsonutils.dumps(given).encode("ascii")
+        try:
+            text = jsonutils.dumps(given).encode("ascii")
+        except TypeError:  # a key that only Heat's serializer has a word for
+            text = jsonutils.dumps(jsonutils.to_primitive(given, convert_instances=True)).encode("ascii")
     text = text[1:-1]
     if len(given) == len(values):
         return text
@@ -162,7 +166,7 @@ def encode_call(
 ) -> bytes:
     """The body of a call.
 
-    :raises TypeError: an argument has no form in JSON
+    :raises TypeError, ValueError: an argument has no form in JSON
     :raises RecursionError: it is nested more deeply than an engine may get
     """
     head = (
@@ -230,7 +234,7 @@ def decode_reply(body: bytes) -> Reply:
     if failure is not None:
         try:
             failure = json.loads(failure)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             failure = None
         if not isinstance(failure, dict):
             raise MalformedReply("a failure that cannot be read")

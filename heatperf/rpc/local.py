@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 
 from heatperf.context import RequestContext
 from heatperf.engine.frames import PROTOCOL, Frames, FrameTooLarge, MalformedFrame, encode_frame
-from heatperf.engine.socketfile import check_path
 from heatperf.errors import Overloaded, heat
 from heatperf.rpc import correlation, nesting, remote
 from heatperf.rpc.correlation import Lost, NotDelivered
+from heatperf.socketfile import check_path
 
 LOG = logging.getLogger(__name__)
 
@@ -307,6 +307,8 @@ class LocalTransport:
     :raises ConfigurationError: no socket can have that path
     """
 
+    #: See jsontext.Encoded.
+    takes_encoded = True
     #: Seconds to wait for an engine that is not there: its supervisor is about to start it again.
     CONNECT_DEADLINE = 5.0
     #: Seconds between two attempts to connect.

@@ -9,6 +9,8 @@ from typing import Any
 
 import orjson
 
+from heatperf import jsontext
+
 #: Python frames that upstream's walk spends per level, and how many it has left when it starts (measured, 27.0.1).
 _PER_LIST, _PER_MAPPING, _FRAMES = 2, 3, 927
 
@@ -19,7 +21,7 @@ def check(arguments: dict[str, Any]) -> None:
     :raises RecursionError: one is nested too deeply
     """
     try:
-        orjson.dumps(arguments)
+        orjson.dumps(arguments, default=jsontext.fragment)
     except TypeError:  # nested more than 254 deep, or something else that orjson does not encode
         measure(arguments)
 

@@ -13,6 +13,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,6 +60,8 @@ class Queue:
     arguments: dict[str, Any]
     durable: bool
     waiting: list[bytes] = field(default_factory=list)
+    #: of others
+    consumers: int = 0
 
 
 def answering(result: Any) -> Callable[..., None]:
@@ -71,12 +74,24 @@ def answering(result: Any) -> Callable[..., None]:
     return engine
 
 
+def silent(_broker: "Broker", _message: Message) -> None:
+    """An engine that takes calls and says nothing."""
+
+
+def echo(broker: "Broker", message: Message) -> None:
+    """One that answers each call with its arguments."""
+    if "_msg_id" in message.content:
+        broker.reply(message, message.content["args"])
+
+
 class Broker:
     """See the module's text.
 
     :ivar consumers: of the engine queue; None: there is no such queue
     :ivar confirming: confirm messages at once; otherwise ``confirm`` does
     :ivar serving: new connections get a greeting; otherwise nothing
+    :ivar hangs_up: on each consumer, as soon as it is there
+    :ivar answers_after: seconds that opening the vhost takes
     """
 
     def __init__(self, engine: Callable[["Broker", Message], None] | None = None, heartbeat: int = 60) -> None:
@@ -85,8 +100,11 @@ class Broker:
         self.consumers: int | None = 1
         self.confirming = True
         self.serving = True
+        self.hangs_up = False
+        self.answers_after = 0.0
         self.exchange_error: str | None = None
         self.look_error: int | None = None
+        self.queues_on_dead_nodes: set[str] = set()
         self.messages: list[Message] = []
         self.declared: list[tuple[str, int, dict[str, Any]]] = []
         self.acknowledged = 0
@@ -258,6 +276,7 @@ class Connection:
             self.send(codec.method(0, codec.CONNECTION_TUNE, tune))
         elif number == codec.CONNECTION_OPEN:
             self.vhost = reader.short_string()
+            time.sleep(broker.answers_after)
             self.send(codec.method(0, codec.CONNECTION_OPEN_OK, b"\x00"))
         elif number == codec.CHANNEL_OPEN:
             self.send(codec.method(channel, codec.CHANNEL_OPEN_OK, codec.long_string(b"")))
@@ -281,6 +300,8 @@ class Connection:
             with broker.lock:
                 self.consuming = queue
                 self.flush(queue)
+            if broker.hangs_up:
+                self.cut()
         elif number == codec.BASIC_PUBLISH:
             reader.short()
             self._tag += 1
@@ -301,9 +322,15 @@ class Connection:
             else:
                 if not bits & 1:
                     broker.queues.setdefault(name, Queue(arguments, bool(bits & 2)))
-                known, consumers = name in broker.queues, 0
+                known = name in broker.queues
+                consumers = broker.queues[name].consumers if known else 0
+                other = known and not bits & 1 and broker.queues[name].arguments != arguments
         if name == ENGINE_QUEUE and broker.look_error:
             self._close_channel(channel, broker.look_error, "ACCESS_REFUSED - no")
+        elif name in broker.queues_on_dead_nodes:
+            self._close_channel(channel, 404, f"NOT_FOUND - home node of queue '{name}' is down or inaccessible")
+        elif name != ENGINE_QUEUE and other:
+            self._close_channel(channel, 406, f"PRECONDITION_FAILED - inequivalent arg for queue '{name}'")
         elif known:
             counts = struct.pack(">II", 0, consumers)
             self.send(codec.method(channel, codec.QUEUE_DECLARE_OK, codec.short_string(name) + counts))
@@ -332,7 +359,8 @@ class Connection:
                 + codec.frame(codec.HEADER, channel, message.header)
                 + codec.frame(codec.BODY, channel, message.body)
             )
-            self.confirm(message.tag)
+            if broker.confirming:
+                self.confirm(message.tag)
             return
         with broker.lock:
             broker.messages.append(message)

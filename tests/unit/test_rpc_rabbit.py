@@ -13,7 +13,7 @@ import time
 import uuid
 
 import pytest
-from broker_rig import Broker, answering, envelope, tls_in_front
+from broker_rig import Broker, echo, envelope, silent, tls_in_front
 from identity_rig import keystone
 from pipeline_rig import edited, running, together
 from rabbit_rig import Client, connected, settings, wait_for
@@ -22,20 +22,11 @@ from test_pipeline_identity import token_conf
 from heatperf import loops
 from heatperf.errors import Overloaded, heat
 from heatperf.rpc.amqp import codec
-from heatperf.rpc.rabbit.hosts import Host
+from heatperf.rpc.rabbit.hosts import Host, Pace
 from heatperf.rpc.rabbit.settings import RabbitSettings
 from heatperf.rpc.rabbit.transport import RabbitTransport
 
 on_each_loop = pytest.mark.parametrize("loop_name", loops.available())
-
-
-def silent(_broker, _message):
-    """An engine that takes calls and says nothing."""
-
-
-def echo(broker, message):
-    if "_msg_id" in message.content:
-        broker.reply(message, message.content["args"])
 
 
 @pytest.fixture
@@ -281,6 +272,30 @@ class TestBrokerAway:
                 finally:
                     client.close()
 
+    def test_brokers_that_hang_up_again_and_again_are_not_stormed(self, loop_name, broker, caplog):
+        """A connection that is lost at once is no success, after which the next host would be tried without a pause."""
+        other = Broker()
+        broker.hangs_up = other.hangs_up = True
+        client = Client(loop_name, settings(broker, other, pace=Pace(0.4, 0.0, 0.4)))
+        try:
+            wait_for(lambda: len(broker.logins) + len(other.logins) >= 4)
+            time.sleep(1)
+            assert len(broker.logins) + len(other.logins) < 15
+            lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+            assert sum("closed the connection" in line for line in lines) == 2  # once for each of them
+            broker.hangs_up = other.hangs_up = False
+            client.ready()
+        finally:
+            client.close()
+            other.close()
+
+    def test_a_broker_that_takes_its_time_gets_it(self, loop_name, broker, monkeypatch):
+        """Not at the first attempt, which is to leave time for another host."""
+        monkeypatch.setattr("heatperf.rpc.rabbit.kept.ATTEMPT", 0.3)
+        broker.answers_after = 1.0
+        with connected(loop_name, broker) as client:
+            assert client.call() == []
+
     def test_names_are_looked_up(self, loop_name, broker):
         hosts = (Host("localhost", broker.port, "heat", "x"),)
         client = Client(loop_name, RabbitSettings(hosts=hosts))
@@ -397,6 +412,53 @@ class TestSentOnce:
             assert len(broker.contents("create_stack")) == 1
 
     @on_each_loop
+    def test_a_returned_message_is_sent_again_though_its_confirm_was_lost(self, loop_name, broker):
+        """That it was returned says that no queue has it."""
+        broker.consumers = None
+        broker.confirming = False
+        with connected(loop_name, broker) as client:
+            ends = [client.begin(), client.begin(client.cast)]
+            wait_for(lambda: len(client.transport._sender._returned) == 2)
+            broker.consumers = 1
+            broker.confirming = True
+            broker.publishing.cut()
+            assert [end()[1] for end in ends] == [None, None]
+        assert len(broker.messages) == 2
+
+    @on_each_loop
+    def test_what_comes_after_a_standstill_goes_over_a_link_that_lives(self, loop_name):
+        """The broker has long hung up on a process that was stopped; what is written before that is read is lost."""
+        broker = Broker(heartbeat=1)
+        with connected(loop_name, broker) as client:
+            standing = client.begin(lambda: client.loop.run_on_loop(time.sleep, 1.5))
+            time.sleep(0.2)
+            ends = [client.begin(method="create_stack", timeout=5), client.begin(client.cast)]
+            time.sleep(0.2)
+            broker.drop()
+            assert standing() == (None, None)
+            assert [end()[1] for end in ends] == [None, None]
+        assert len(broker.messages) == 2
+        broker.close()
+
+    @on_each_loop
+    def test_a_goodbye_while_the_writer_is_stuck(self, loop_name, broker):
+        """Two greenlets on one stream: one of them would never be woken again."""
+        with connected(loop_name, broker) as client:
+            client.cast()  # the writer has been idle
+            before = len(client.loop.streams)
+            publishing, link = broker.publishing, client.transport._sender.link
+            publishing.reading.clear()
+            end = client.begin(template="x" * 30_000_000)
+            wait_for(lambda: client.transport._sender._unconfirmed)
+            gone = codec.short_string("gone")
+            publishing.send(codec.method(1, codec.CHANNEL_CLOSE, b"\x01\x94" + gone + b"\0\x3c\0\x28"))
+            wait_for(lambda: client.transport._sender.link not in (None, link))
+            wait_for(lambda: len(client.loop.streams) == before, "the old streams are closed")
+            publishing.cut()
+            client.loop.run_on_loop(client.transport._calls.lost, False)
+            assert type(end()[1]) is heat.EngineLost
+
+    @on_each_loop
     def test_a_blocked_broker_gets_nothing_and_replies_still_come(self, loop_name, broker):
         held = []
         broker.engine = lambda _broker, message: held.append(message)
@@ -415,6 +477,20 @@ class TestSentOnce:
             assert client.call(a=1) == {"a": 1}
             assert broker.contents("create_stack") == []
 
+    @on_each_loop
+    def test_what_was_on_the_way_when_the_alarm_struck_is_waited_for(self, loop_name, broker, monkeypatch):
+        """More than the broker's buffers hold. To the kernel, that is as if nobody were there."""
+        monkeypatch.setattr("heatperf.loops.connecting.UNACKNOWLEDGED_MS", 700)
+        with connected(loop_name, broker) as client:
+            publishing, link = broker.publishing, client.transport._sender.link
+            publishing.reading.clear()
+            end = client.begin(client.cast, template="x" * 30_000_000)
+            wait_for(lambda: client.transport._sender._unconfirmed)
+            publishing.block()
+            time.sleep(2)
+            publishing.unblock()
+            assert end() == (None, None) and client.transport._sender.link is link
+
     def test_who_gives_up_is_not_served(self, loop_name, broker):
         with connected(loop_name, broker) as client:
             publishing = broker.publishing
@@ -427,139 +503,3 @@ class TestSentOnce:
             publishing.unblock()
             assert end() == (None, None)
             assert [m.content["method"] for m in broker.messages] == ["delete_stack"]
-
-
-class TestReplyQueue:
-    @on_each_loop
-    def test_if_it_is_lost_pending_calls_fail_at_once(self, loop_name, broker):
-        broker.engine = silent
-        with connected(loop_name, broker) as client:
-            end = client.begin()
-            wait_for(lambda: broker.messages)
-            began = time.monotonic()
-            broker.queues.clear()
-            broker.receiving.cut()
-            error = end()[1]
-            assert type(error) is heat.EngineLost and time.monotonic() - began < 3
-            assert "s3cret" not in str(error)
-            broker.engine = echo
-            assert client.call(a=1) == {"a": 1}  # over a queue of the same name
-
-    def test_a_cancelled_consumer(self, loop_name, broker):
-        broker.engine = silent
-        with connected(loop_name, broker) as client:
-            end = client.begin()
-            [message] = wait_for(lambda: list(broker.messages))
-            broker.cancel_consumers()
-            broker.reply(message, "late but there")
-            assert end() == ("late but there", None)
-
-    def test_calls_wait_until_replies_would_arrive(self, loop_name, broker):
-        with connected(loop_name, broker) as client:
-            broker.serving = False
-            broker.receiving.cut()
-            wait_for(lambda: client.transport._receiver.link is None)
-            end = client.begin(method="show_stack")
-            client.cast()
-            assert [m.content["method"] for m in broker.messages] == ["delete_stack"]
-            broker.serving = True
-            assert end() == ([], None)
-
-
-class TestEngineAway:
-    def test_no_queue(self, loop_name, broker):
-        broker.consumers = None
-        with connected(loop_name, broker, connect_deadline=0.5) as client:
-            for request in (client.call, client.cast):
-                began = time.monotonic()
-                with pytest.raises(heat.EngineUnavailable, match="No engine"):
-                    request()
-                assert time.monotonic() - began < 3
-            broker.consumers = 1
-            assert client.call() == []
-
-    def test_a_queue_that_is_about_to_be_declared(self, loop_name, broker):
-        """Broker and engine were restarted together: the message that comes back is sent again, and reaches it once."""
-        broker.consumers = None
-        with connected(loop_name, broker) as client:
-            ends = [client.begin(), client.begin(client.cast)]
-            time.sleep(0.3)
-            broker.consumers = 1
-            assert [end()[1] for end in ends] == [None, None]
-        assert len(broker.messages) == 2
-
-    def test_nobody_on_the_queue(self, loop_name, broker):
-        broker.engine = silent
-        broker.consumers = 0
-        with connected(loop_name, broker, engine_grace=0.5) as client:
-            waiting = client.begin(timeout=3)  # within the grace it waits in the queue for an engine to come back
-            wait_for(lambda: broker.messages)
-            time.sleep(0.6)
-            for _ in range(3):
-                began = time.monotonic()
-                with pytest.raises(heat.EngineUnavailable, match="No engine is running"):
-                    client.call()
-                assert time.monotonic() - began < 1
-            assert len(broker.messages) == 1
-            broker.consumers = 1
-            broker.engine = answering("back")
-            assert client.call() == "back"
-            broker.reply(broker.messages[0], "at last")
-            assert waiting() == ("at last", None)
-
-    def test_a_quiet_hour_without_engine_is_known(self, loop_name, broker, monkeypatch):
-        monkeypatch.setattr("heatperf.rpc.rabbit.presence.IDLE", 0.1)
-        broker.consumers = 0
-        with connected(loop_name, broker, engine_grace=0.2) as client:
-            wait_for(lambda: client.transport._presence.absent(time.monotonic()), "nobody has asked for anything")
-            with pytest.raises(heat.EngineUnavailable):
-                client.call()
-            assert broker.messages == []
-
-    def test_a_broker_that_tells_nothing_of_the_queue_is_believed_to_have_one(self, loop_name, broker):
-        broker.look_error = 403
-        with connected(loop_name, broker, engine_grace=0.0) as client:
-            for _ in range(3):
-                assert client.call() == []
-            wait_for(lambda: broker.declared.count(("engine", 1, {})), "a look")
-            assert client.call() == []
-
-
-class TestDeadlines:
-    @on_each_loop
-    def test_an_engine_that_never_answers(self, loop_name, broker):
-        broker.engine = silent
-        with connected(loop_name, broker, response_timeout=0.3) as client:
-            for timeout, least in ((None, 0.3), (0.1, 0.1)):
-                began = time.monotonic()
-                with pytest.raises(heat.MessagingTimeout, match="list_stacks"):
-                    client.call(timeout=timeout)
-                assert least <= time.monotonic() - began < least + 1.5
-
-    def test_a_confirm_that_never_comes(self, loop_name, broker):
-        broker.confirming = False
-        with connected(loop_name, broker, response_timeout=0.4) as client, pytest.raises(heat.MessagingTimeout):
-            client.cast()
-
-    @on_each_loop
-    def test_stopping_ends_what_is_under_way(self, loop_name, broker):
-        broker.engine = silent
-        with connected(loop_name, broker) as client:
-            end = client.begin()
-            wait_for(lambda: broker.messages)
-            client.loop.run_on_loop(client.transport.stop)
-            assert type(end()[1]) is heat.EngineLost
-            with pytest.raises(heat.EngineUnavailable):
-                client.call()
-
-    def test_a_broker_that_goes_silent_is_left(self, loop_name):
-        """Heartbeats: ours are sent, and two intervals without its own are the end."""
-        broker = Broker(heartbeat=1)
-        with connected(loop_name, broker) as client:
-            first = list(broker.connections)
-            wait_for(lambda: all(connection.beats for connection in first), "heartbeats of ours")
-            assert client.call() == []
-            wait_for(lambda: not any(connection in broker.connections for connection in first), "both are given up")
-            client.ready()
-            assert client.call() == []
-        broker.close()

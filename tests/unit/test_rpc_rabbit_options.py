@@ -10,7 +10,6 @@ import warnings
 
 import kombu
 import pytest
-from oslo_concurrency import lockutils
 from oslo_config import cfg
 from pipeline_rig import OPEN, PASTE, configuration
 
@@ -128,14 +127,15 @@ def test_the_rest(read):
         "amqp_durable_queues = true\namqp_auto_delete = true\nrabbit_qos_prefetch_count = 9\n"
         "heartbeat_timeout_threshold = 0\nkombu_failover_strategy = shuffle\nkombu_compression = gzip\n"
         "enable_cancel_on_failover = true\nrabbit_login_method = PLAIN\nrabbit_retry_interval = 4\n"
-        "rabbit_retry_backoff = 5\nrabbit_interval_max = 6\nkombu_reconnect_splay = 7\n",
+        "rabbit_retry_backoff = 5\nrabbit_interval_max = 6\nkombu_reconnect_splay = 7\n"
+        "kombu_reconnect_delay = 4.5\n",
         more="control_exchange = other\nrpc_response_timeout = 8\n[heatperf]\nrpc_connect_deadline = 9\n"
         "rpc_engine_grace = 10\nrpc_concurrency = 11\nrpc_queue = 12",
     )
     assert (found.durable, found.auto_delete, found.prefetch, found.heartbeat) == (True, True, 9, 0)
     assert (found.shuffle, found.compression, found.mechanisms) == (True, "gzip", ("PLAIN",))
     assert found.consumer_arguments == {"x-cancel-on-ha-failover": True}
-    assert (found.pace.first, found.pace.step, found.pace.most, found.pace.splay) == (4, 5, 6, 7)
+    assert (found.pace.first, found.pace.step, found.pace.most, found.pace.splay, found.pace.delay) == (4, 5, 6, 7, 4.5)
     assert (found.control_exchange, found.response_timeout) == ("other", 8)
     assert (found.connect_deadline, found.engine_grace, found.most_under_way) == (9, 10, 23)
 
@@ -145,6 +145,20 @@ def test_the_url_overrides_the_file(read):
     assert (found.heartbeat, found.durable) == (11, True)
     with pytest.raises(options.Unsupported, match="kombu_compression"):
         read(url=URL + "?kombu_compression=lz77")
+
+
+@pytest.mark.parametrize(
+    ("query", "option"),
+    [
+        ("use_queue_manager=1", "use_queue_manager"),
+        ("rabbit_ha_queues=1&rabbit_transient_quorum_queue=1", "rabbit_ha_queues"),
+        ("rabbit_ha_queues=1&rabbit_quorum_queue=1", "rabbit_ha_queues"),
+    ],
+)
+def test_contradictions_in_the_url_refuse_the_start(read, query, option):
+    with pytest.raises(ConfigurationError) as caught:
+        read(url=f"{URL}?{query}")
+    assert caught.value.option == f"[oslo_messaging_rabbit] {option}" and "s3cret" not in str(caught.value)
 
 
 class TestTls:
@@ -176,6 +190,15 @@ class TestTls:
             assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_REQUIRED, True)
             assert len(tls.get_ca_certs()) == 1
         assert "not verified" not in caplog.text
+
+    def test_nobody_is_asked_for_a_passphrase(self, read, files):
+        locked = files / "locked.pem"
+        subprocess.run(
+            ["openssl", "rsa", "-aes128", "-passout", "pass:1234", "-in", files / "key.pem", "-out", locked],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        with pytest.raises(ConfigurationError, match="passphrase"):
+            read(f"ssl = true\nssl_cert_file = {files}/cert.pem\nssl_key_file = {locked}\n")
 
     @pytest.mark.parametrize(
         ("lines", "option"),
@@ -244,12 +267,14 @@ class TestNumberedQueues:
 
     @pytest.fixture
     def numbered(self, read, tmp_path, monkeypatch, request):
+        # The leader of the process group is asked for its age, by stock workers without looking whether it lives: a
+        # program that was started in the background may have lost it.
+        monkeypatch.setattr(os, "getpgrp", os.getpid)
         hostname = f"h{os.getpid()}"
         path = f"/dev/shm/{hostname}_heat-api_qmanager"  # noqa: S108 - oslo.messaging's own place
         rabbit = f"use_queue_manager = true\nhostname = {hostname}\n"
         lock_path = f"[oslo_concurrency]\nlock_path = {tmp_path}\n"
         found = read(rabbit, more=lock_path)
-        lockutils.set_defaults(str(tmp_path))
         yield found.name_reply_queue, amqpdriver.QManager(hostname, "heat-api"), hostname, path
         os.unlink(path)
 
@@ -264,6 +289,18 @@ class TestNumberedQueues:
             with open(path, "w") as file:
                 file.write(text)
             assert lean() == f"reply_{hostname}:heat-api:1"
+
+    def test_the_numbers_go_on_when_whoever_leads_the_process_group_has_ended(self, numbered):
+        """Its start time cannot be read any more, but workers with the numbers so far live on."""
+        lean, _stock, hostname, path = numbered
+        script = "import sys; from heatperf.rpc.rabbit import options; print(options._next(sys.argv[1]))"
+        # The shell leads the group and ends first; what it has started waits for that.
+        alive = f'{sys.executable} -c "{script}" {path}'
+        after = f"while kill -0 $$ 2>/dev/null; do sleep 0.02; done; {alive}; {alive}"
+        leader = ["sh", "-c", f"{alive}; ({after}) & exit 0"]
+        with subprocess.Popen(leader, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+            assert process.wait(30) == 0
+            assert process.stdout.read().split() == ["1", "2", "3"]
 
 
 def test_a_lean_worker_loads_neither_eventlet_nor_drivers(tmp_path):

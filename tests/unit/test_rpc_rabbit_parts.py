@@ -10,7 +10,7 @@ from heatperf.rpc import correlation
 from heatperf.rpc.correlation import Lost, NotDelivered, Pending, UnderWay
 from heatperf.rpc.rabbit.calls import Calls, Sent, Unroutable
 from heatperf.rpc.rabbit.hosts import Host, Hosts, Pace
-from heatperf.rpc.rabbit.presence import FRESH, IDLE, Presence
+from heatperf.rpc.rabbit.presence import APART, FRESH, IDLE, Presence
 from heatperf.rpc.rabbit.sender import Outcome
 
 NAMES = "abc"
@@ -35,7 +35,7 @@ class TestHosts:
         order = hosts()
         for _ in range(9):
             order.failed()
-        order.connected()
+        order.connected()  # told at its end: what the last attempt gave has been of use
         assert [order.failed() for _ in range(2)] == [0, 0] and order.failed() <= 1
 
     def test_workers_start_anywhere(self):
@@ -47,7 +47,7 @@ class TestHosts:
 
     def test_splay(self, monkeypatch):
         monkeypatch.setattr(random, "uniform", lambda _low, high: high)
-        assert Hosts([Host("a", 1, "u", "p")], Pace(1, 2, 6, splay=10)).failed() == 11
+        assert Hosts([Host("a", 1, "u", "p")], Pace(1, 2, 6, splay=10, delay=0.5)).failed() == 11.5
 
     def test_how_they_look(self):
         assert repr(Host("::1", 5672, "u", "s3cret")) == "[::1]:5672"
@@ -56,9 +56,10 @@ class TestHosts:
 class TestPresence:
     def test_there_is_one(self):
         presence = Presence(grace=10)
-        assert presence.due(0) and presence.overdue(0) and not presence.absent(0)
+        assert presence.due(0) and presence.overdue(0, False) and not presence.absent(0)
         presence.seen(3, 0)
-        assert not presence.due(FRESH) and presence.due(FRESH + 0.1) and not presence.overdue(IDLE)
+        assert not presence.due(FRESH) and presence.due(FRESH + 0.1)
+        assert not presence.overdue(IDLE, False) and presence.overdue(FRESH + 0.1, True)
 
     def test_there_is_none(self):
         presence = Presence(grace=10)
@@ -70,6 +71,16 @@ class TestPresence:
         assert not presence.absent(17)
         presence.seen(0, 18)
         assert not presence.absent(27)
+
+    def test_looks_are_apart(self):
+        presence = Presence(grace=10)
+        assert presence.trying(5) == 0 and presence.trying(5.04) == pytest.approx(APART - 0.04)
+        assert presence.trying(5.1) == pytest.approx(APART)
+
+    def test_a_broker_that_does_not_say_is_not_asked_for_each_request(self):
+        presence = Presence(grace=10)
+        presence.trying(5)
+        assert not presence.due(5.5) and not presence.absent(5.5) and presence.due(5 + FRESH + 0.1)
 
 
 class Waiter:
@@ -129,8 +140,18 @@ class TestCalls:
         messages = [sent("a", left=True), sent("b"), sent("", left=True)]
         for message in messages:
             calls.begin(message)
-        calls.lost()
+        calls.lost(False)
         assert [ended(message) for message in messages] == [Lost, None, None]
+
+    def test_a_lost_name_ends_calls_that_hold_it(self):
+        calls = Calls(10)
+        messages = [sent("a"), sent("b")]
+        messages[0].body = b"reply to the old name"
+        for message in messages:
+            calls.begin(message)
+        calls.lost(True)
+        assert [ended(message) for message in messages] == [NotDelivered, None]
+        assert messages[0].withdrawn and not messages[1].withdrawn
 
     def test_the_end_of_everything(self):
         calls = Calls(10)
@@ -148,6 +169,9 @@ class TestCalls:
         calls.replied(envelope({"_msg_id": "u-m", "result": "of another", "failure": None, "ending": True}))
         calls.replied(envelope({"_msg_id": "m", "result": [1], "failure": None, "ending": True}))
         assert ended(message) == [1] and not calls.any()
+        calls.begin(deep := sent("deep"))
+        calls.replied(envelope({"_msg_id": "deep", "failure": "[" * 100_000}))
+        assert ended(deep) is None and "failure that cannot be read" in caplog.text
         late = sent("late")
         calls.begin(late)
         calls.end(late)

@@ -188,6 +188,10 @@ class Connection:
         # RabbitMQ sends at half the interval; two whole ones without a byte are the specification's limit (4.2.7).
         return now - self._received <= 2 * self.heartbeat
 
+    def silent(self, now: float) -> bool:
+        """Whether the broker has said nothing for a whole heartbeat interval, in which it speaks at least twice."""
+        return self.open and 0 < self.heartbeat < now - self._received
+
     # Incoming
 
     def receive(self, data: bytes, now: float) -> None:

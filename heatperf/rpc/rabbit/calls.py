@@ -88,6 +88,7 @@ class Calls:
     def end(self, sent: Sent) -> None:
         """Nobody waits for it any more; what has not left stays here."""
         sent.withdrawn = True
+        sent.body = b""
         if self._under_way.end(sent.key) is not None and sent.msg_id:
             self._over[sent.msg_id] = sent.method
             if len(self._over) > _REMEMBERED:
@@ -112,9 +113,15 @@ class Calls:
             call.token.wake(reply.result)
         # else a sign of life, which only clients with a call monitor ask for
 
-    def lost(self) -> None:
-        """The reply queue is gone: calls that have left get no answer any more."""
-        for call, error in self._under_way.cut(lambda sent: sent.left and bool(sent.msg_id)):
+    def lost(self, renamed: bool) -> None:
+        """The reply queue is gone: calls that have left get no answer any more.
+
+        :param renamed: the next one has another name, so neither do those that are about to leave
+        """
+        for call, error in self._under_way.cut(
+            lambda sent: bool(sent.msg_id) and (sent.left or (renamed and bool(sent.body)))
+        ):
+            call.withdrawn = True
             call.token.throw(error)
 
     def stop(self) -> None:

@@ -32,14 +32,15 @@ class Host:
 
 @dataclass(frozen=True)
 class Pace:
-    """How patient oslo.messaging is: rabbit_retry_interval, rabbit_retry_backoff, rabbit_interval_max, and at most
-    kombu_reconnect_splay on top. Seconds.
+    """How patient oslo.messaging is: rabbit_retry_interval, rabbit_retry_backoff, rabbit_interval_max, and on top
+    kombu_reconnect_delay and at most kombu_reconnect_splay. Seconds.
     """
 
     first: float = 1.0
     step: float = 2.0
     most: float = 30.0
     splay: float = 0.0
+    delay: float = 0.0
 
 
 class Hosts:
@@ -76,8 +77,8 @@ class Hosts:
             return 0.0
         pause = min(self._pace.first + (rounds - 1) * self._pace.step, self._pace.most)
         # Workers that lost the same broker at once shall not come back at once.
-        return pause * random.uniform(0.75, 1.0) + random.uniform(0.0, self._pace.splay)
+        return pause * random.uniform(0.75, 1.0) + self._pace.delay + random.uniform(0.0, self._pace.splay)
 
     def connected(self) -> None:
-        """The attempt has succeeded: the next loss starts from the shortest pause."""
+        """What the last attempt gave was of use. To be said before ``failed``, which then starts anew."""
         self._failures = 0

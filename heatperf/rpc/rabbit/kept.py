@@ -24,6 +24,11 @@ LOG = logging.getLogger(__name__)
 #: Seconds for one attempt, from the first packet to the last answer of the set-up. A broker that cannot do it in this
 #: time is as good as none to a request that waits rpc_connect_deadline for it.
 ATTEMPT = 2.5
+#: A broker that answers, but not in time, gets twice the time with each attempt, up to so many seconds: after a restart
+#: under load, logins and declarations of thousands of clients may take longer than any of them grants at first.
+MOST_PATIENT = 20.0
+#: A connection that is lost sooner than this many seconds after its set-up counts as a failed attempt.
+STABLE = 1.0
 
 #: The least time that one step of the set-up is given.
 STEP = 0.1
@@ -65,6 +70,7 @@ class Kept:
         self._waiting: set[Any] = set()
         self._pausing: Any = None
         self._attempted = 0.0
+        self._patience = ATTEMPT
         self._gone: Any = None
         #: the one that is being set up, or in use, or the last one that was
         self._newest: Link | None = None
@@ -133,7 +139,8 @@ class Kept:
             try:
                 link = self._attempt(host)
             except (AmqpError, LinkLost, OSError, MalformedFrame) as error:
-                self._say(host, error)
+                if not self._stopped:
+                    self._say(host, error)
             except Exception:
                 LOG.exception("Unexpected error while connecting to the broker at %s", host)
             if link is not None:
@@ -142,23 +149,30 @@ class Kept:
                 self._pause(self._hosts.failed())
 
     def _attempt(self, host: Host) -> Link:
-        end = self._attempted + ATTEMPT
         streams = self._connect(host, ATTEMPT)
+        end = self._attempted + max(self._patience, ATTEMPT)
         self._gone = self._loop.waiter()
         link = self._newest = Link(self._loop, streams, self._login(host), self)
         try:
             link.open(left(end))
             self.set_up(link, end)
+        except TimeoutError:
+            if link.core.server:  # it has said something
+                self._patience = min(2 * self._patience, MOST_PATIENT)
+            link.close()
+            raise
         except BaseException:
             link.close()
             raise
+        self._patience = ATTEMPT
+        if self._stopped:  # meanwhile
+            link.close()
         return link
 
     def _use(self, host: Host, link: Link) -> None:
         """Let requests have the link until it ends."""
         if link.ended_by is None:
-            self._hosts.connected()
-            self._told.clear()
+            began = time.monotonic()
             self.link = link
             LOG.info("Connected to the broker at %s for %s", host, self.purpose)
             self.up()
@@ -167,6 +181,9 @@ class Kept:
             self._gone.wait()
             self.link = None
             self.lost()
+            if time.monotonic() - began > STABLE:
+                self._hosts.connected()
+                self._told.clear()
         if not self._stopped:
             self._say(host, link.ended_by or LinkLost("unknown"))
 

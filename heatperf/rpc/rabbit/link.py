@@ -23,6 +23,10 @@ RECEIVE = 65_536
 GOODBYE = 0.5
 # How often a heartbeat interval is looked at.
 TICKS_PER_HEARTBEAT = 6
+# Seconds from the end of an alarm to the moment by which the broker has taken something of what has waited for it.
+RELIEF = 2.0
+# Seconds in which bytes that wait in the socket are read, after a standstill of this process.
+CATCH_UP = 0.01
 
 
 class LinkLost(Exception):
@@ -70,13 +74,15 @@ class Link:
     def __init__(self, loop: Any, streams: tuple[Any, Any], login: Login, owner: Owner) -> None:
         self.ended_by: Exception | None = None
         self.is_blocked = False
-        self.core = Connection(login, _Ear(self, owner))
+        self._ear = _Ear(self, owner)
+        self.core = Connection(login, self._ear)
         self._loop = loop
         self._owner = owner
         self._receiving, self._sending = streams
         # A broker under an alarm takes nothing for as long as it lasts. Dead peers are found by heartbeats, and by the
-        # kernel, which gives up on bytes that nobody acknowledges (TCP_USER_TIMEOUT).
+        # kernel, which gives up on bytes that nobody takes (TCP_USER_TIMEOUT), unless ``hold_on`` says otherwise.
         self._sending.send_timeout = float("inf")
+        #: where the writer is parked, unless it is about to go on
         self._idle: Any = None
         self._opened = loop.waiter()
         self._asking: set[Any] = set()
@@ -132,18 +138,40 @@ class Link:
         else:
             waiter.wake(outcome)
 
+    def blocked(self, now: bool) -> None:
+        """The broker takes no messages, or does so again; for _Ear."""
+        self.is_blocked = now
+        if now:
+            # It says so, and reads nothing more: what is on the way is not lost, however long that lasts.
+            self._sending.hold_on(True)
+        else:
+            self._loop.call_later(RELIEF, self._relieved)
+            self.kick()
+
+    def _relieved(self) -> None:
+        if not self.is_blocked and self.ended_by is None:
+            self._sending.hold_on(False)
+
     # Bytes
 
     def kick(self) -> None:
         """There is something to write: it goes out when the greenlets that are ready now have run, in one piece."""
-        if self._idle is not None:
-            self._idle.wake()
+        idle, self._idle = self._idle, None
+        if idle is not None:
+            idle.wake()
 
     def _write(self) -> None:
         core, owner = self.core, self._owner
         try:
             while self.ended_by is None:
-                data = core.take(time.monotonic())
+                now = time.monotonic()
+                if core.silent(now):
+                    # This process has stood still for longer than the broker puts up with, or the way is cut. The
+                    # broker's goodbye may be here already, and what is written after it is lost.
+                    self._loop.sleep(CATCH_UP)
+                    if self.ended_by is not None:
+                        break
+                data = core.take(now)
                 if core.open and not self.is_blocked:
                     data += owner.fill()
                 if data:
@@ -152,7 +180,7 @@ class Link:
                 self._idle = self._loop.waiter()
                 self._idle.wait()
         except OSError as error:
-            self._end(LinkLost(f"it takes nothing more: {error.strerror or error!r}"))
+            self._end(LinkLost(f"it takes nothing more: {error.strerror or repr(error)}"))
         except Exception as error:
             LOG.exception("Unexpected error while writing to the broker")
             self._end(LinkLost(repr(error)))
@@ -180,7 +208,8 @@ class Link:
         now = time.monotonic()
         late = now - self._ticked > 2 * self.core.heartbeat / TICKS_PER_HEARTBEAT
         self._ticked = now
-        alive = self.core.tick(now)
+        # A broker under an alarm still sends heartbeats, and the kernel does not look after it then, see ``blocked``.
+        alive = self.core.tick(now) and not (self.is_blocked and self.core.silent(now))
         self.kick()
         # After a busy spell of this loop the broker's heartbeats may still wait in the socket.
         if not alive and not late:
@@ -195,13 +224,17 @@ class Link:
         """
         self.core.close()
         goodbye = self.core.take(time.monotonic())
-        if self._idle is not None and self.ended_by is None:  # else the rest of a message would come first
-            self._sending.send_timeout = GOODBYE
-            try:
+        idle, self._idle = self._idle, None  # nobody may wake the writer while this greenlet writes in its place
+        try:
+            if idle is not None and self.ended_by is None:  # else the rest of a message would come first
+                self._sending.send_timeout = GOODBYE
                 self._sending.send_all(goodbye)
-            except OSError as error:
-                LOG.debug("The broker has gone before us: %s", error)
-        self._end(LinkLost(reason))
+        except OSError as error:
+            LOG.debug("The broker has gone before us: %s", error)
+        finally:
+            self._end(LinkLost(reason))
+            if idle is not None:
+                idle.wake()
 
     def refused(self, error: ConnectionClosed) -> None:
         """The broker has closed the connection; for _Ear."""
@@ -225,15 +258,18 @@ class Link:
         self._sending.shutdown_write()
         self._receiving.interrupt()
         self.kick()
+        self._ear.owner = None
         self._owner.ended(reason)
 
 
 class _Ear:
-    """The Events of a link's Connection: answers go to whoever asked, the rest to the owner."""
+    """The Events of a link's Connection: answers go to whoever asked, the rest to the owner, until the link has ended:
+    there may be a new one by then, and what the old one still has to say is not about that.
+    """
 
     def __init__(self, link: Link, owner: Owner) -> None:
         self._link = link
-        self._owner = owner
+        self.owner: Owner | None = owner
         self.opened = link.opened
         self.closed = link.refused
         self.answered = link.answered
@@ -242,24 +278,29 @@ class _Ear:
         self._link.answered(token, error)
 
     def blocked(self, reason: str | None) -> None:
-        self._link.is_blocked = reason is not None
-        self._link.kick()
-        self._owner.blocked(reason)
+        self._link.blocked(reason is not None)
+        if self.owner is not None:
+            self.owner.blocked(reason)
 
     def channel_closed(self, channel: int, error: ChannelClosed) -> None:
-        self._owner.channel_closed(channel, error)
+        if self.owner is not None:
+            self.owner.channel_closed(channel, error)
 
     def delivered(self, _channel: int, tag: int, body: bytes) -> None:
-        self._owner.delivered(tag, body)
+        if self.owner is not None:
+            self.owner.delivered(tag, body)
 
     def returned(self, _channel: int, code: int, text: str, body: bytes) -> None:
-        self._owner.returned(code, text, body)
+        if self.owner is not None:
+            self.owner.returned(code, text, body)
 
     def confirmed(self, _channel: int, tag: int, multiple: bool, positive: bool) -> None:
-        self._owner.confirmed(tag, multiple, positive)
+        if self.owner is not None:
+            self.owner.confirmed(tag, multiple, positive)
 
     def cancelled(self, _channel: int, consumer: str) -> None:
-        self._owner.cancelled(consumer)
+        if self.owner is not None:
+            self.owner.cancelled(consumer)
 
 
 def spawn(loop: Any, function: Any, *args: Any) -> Any:

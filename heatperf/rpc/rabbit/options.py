@@ -79,7 +79,7 @@ def read(conf: Any) -> RabbitSettings:
     """What this transport is to do.
 
     :raises Unsupported: it cannot
-    :raises ConfigurationError: a file of TLS cannot be used
+    :raises ConfigurationError: a file of TLS cannot be used, or options contradict each other
     """
     url = transport_url.parse(conf.transport_url)
     options = _Options(conf, url.query)
@@ -107,6 +107,7 @@ def read(conf: Any) -> RabbitSettings:
             options.rabbit_retry_backoff,
             options.rabbit_interval_max,
             options.kombu_reconnect_splay,
+            options.kombu_reconnect_delay,
         ),
         shuffle=options.kombu_failover_strategy == "shuffle",
         tls=_tls(options) if options.ssl else None,
@@ -133,6 +134,19 @@ def _check(conf: Any, url: transport_url.TransportUrl, options: _Options) -> Non
         raise Unsupported(rabbit + "kombu_compression", f"a compression by {options.kombu_compression}")
     if options.ssl and options.ssl_version and options.ssl_version.lower() not in _PROTOCOLS:
         raise Unsupported(rabbit + "ssl_version", f"the protocol {options.ssl_version}")
+    # config/validate.py refuses these where the file says so; here they come from the query of the URL.
+    if options.use_queue_manager and not conf.oslo_concurrency.lock_path:
+        raise ConfigurationError(
+            "the queue manager locks a file in [oslo_concurrency] lock_path, which is not set",
+            remedy="set lock_path to a directory that the service user may write",
+            option=rabbit + "use_queue_manager",
+        )
+    if options.rabbit_ha_queues and (options.rabbit_quorum_queue or options.rabbit_transient_quorum_queue):
+        raise ConfigurationError(
+            "mirrored queues and quorum queues exclude each other",
+            remedy="remove rabbit_ha_queues",
+            option=rabbit + "rabbit_ha_queues",
+        )
 
 
 def _reply_arguments(options: _Options) -> dict[str, Any]:
@@ -162,7 +176,7 @@ def _tls(options: _Options) -> ssl.SSLContext:
     context = ssl.SSLContext(version)
     try:
         if options.ssl_cert_file:
-            context.load_cert_chain(options.ssl_cert_file, options.ssl_key_file or None)
+            context.load_cert_chain(options.ssl_cert_file, options.ssl_key_file or None, _no_passphrase)
         if options.ssl_ca_file:
             context.load_verify_locations(options.ssl_ca_file)
     except (OSError, ValueError) as error:
@@ -180,6 +194,11 @@ def _tls(options: _Options) -> ssl.SSLContext:
         how = "a certificate of any public authority is accepted, for whichever host"
     LOG.warning("[%s] ssl_ca_file is not set, so the broker's name is not verified: %s", messaging.RABBIT, how)
     return context
+
+
+def _no_passphrase() -> str:
+    """Instead of OpenSSL, which would ask whoever starts the server for it, at a terminal nobody may look at."""
+    raise ValueError("the key is protected by a passphrase, which nobody is there to type")
 
 
 def _unusable(options: _Options, error: Exception) -> ConfigurationError:
@@ -222,14 +241,14 @@ def _next(path: str) -> int:
     """Count on; a service that was started anew (another process group, or the same number later) begins with 1."""
     group = os.getpgrp()
     count = started = 0
-    # Where the first process of the group has ended, oslo.messaging fails; there is nobody to agree with then.
-    with contextlib.suppress(FileNotFoundError), open(f"/proc/{group or os.getpid()}/stat") as stat:
+    # Where the first process of the group has ended, oslo.messaging fails. The others go on with their numbers.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{group or os.getpid()}/stat") as stat:
         # The name of a process may hold spaces. oslo.messaging splits all the same, and so must we.
         started = int(stat.read().split()[21])
     with contextlib.suppress(FileNotFoundError, ValueError), open(path) as file:
         last_group, last, last_started = (int(part) for part in file.readline().split(":"))
-        if (last_group, last_started) == (group, started):
-            count = last
+        if last_group == group and started in (0, last_started):
+            count, started = last, last_started
     count += 1
     with open(path, "w") as file:
         file.write(f"{group}:{count}:{started}")

@@ -12,6 +12,8 @@ from __future__ import annotations
 FRESH = 1.0
 #: Seconds between looks while nobody asks for anything, so that the first request after a quiet hour gets an answer.
 IDLE = 5.0
+#: The least time between two looks, in seconds. Brokers log each look for a queue that is not there as an error.
+APART = 0.1
 
 
 class Presence:
@@ -23,15 +25,31 @@ class Presence:
     def __init__(self, grace: float) -> None:
         self._grace = grace
         self._looked = float("-inf")
+        self._tried = float("-inf")
         self._absent_since: float | None = None
 
     def due(self, now: float) -> bool:
         """Whether it is time to look again."""
-        return self._absent_since is not None or now - self._looked > FRESH
+        if self._absent_since is not None:
+            return True
+        # Where the broker does not say, because of a permission perhaps, it is not asked for each request.
+        return now - max(self._looked, self._tried) > FRESH
 
-    def overdue(self, now: float) -> bool:
-        """Whether it is time to look though no request asks for it."""
-        return now - self._looked > IDLE
+    def overdue(self, now: float, waiting: bool) -> bool:
+        """Whether it is time to look though no new request asks for it.
+
+        :param waiting: requests are under way: if it is for want of an engine, the grace begins now
+        """
+        return now - max(self._looked, self._tried) > (FRESH if waiting else IDLE)
+
+    def trying(self, now: float) -> float:
+        """A look is about to be taken.
+
+        :returns: seconds to wait before it
+        """
+        wait = max(self._tried + APART - now, 0.0)
+        self._tried = now + wait
+        return wait
 
     def seen(self, consumers: int, now: float) -> None:
         """The broker says how many engines listen."""

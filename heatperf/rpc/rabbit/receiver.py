@@ -4,7 +4,8 @@ In: what the engines send. Out: bodies, given to whoever waits (``on_reply``); t
 (``on_loss``). Raised: see kept. Runs on the worker's loop thread.
 
 The queue's name survives reconnects: engines that work on a call have it, and the broker keeps what they send for as
-long as the queue's time to live. If the queue itself is gone, so is every reply in it.
+long as the queue's time to live. If the queue itself is gone, so is every reply in it. A name under which there is no
+queue to be had, or from which somebody else takes already, is given up for another one.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from heatperf.rpc.amqp import codec
-from heatperf.rpc.amqp.connection import NOT_FOUND, ChannelClosed
+from heatperf.rpc.amqp.connection import NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED, ChannelClosed
 from heatperf.rpc.rabbit.kept import Kept, left
-from heatperf.rpc.rabbit.link import Link
+from heatperf.rpc.rabbit.link import Link, LinkLost
 
 LOG = logging.getLogger(__name__)
 
@@ -26,6 +27,11 @@ _CONSUMER = "replies"
 # So many replies are acknowledged at once. One that was not acknowledged when the connection is lost comes again, and
 # finds that nobody waits for it.
 _BATCH = 32
+# What the broker says of a name whose queue is there in another form, belongs to somebody else, or was on a node that
+# is down.
+_TAKEN = (PRECONDITION_FAILED, RESOURCE_LOCKED, NOT_FOUND)
+# Names that are tried over one connection.
+_NAMES = 8
 
 
 class Receiver(Kept):
@@ -37,7 +43,8 @@ class Receiver(Kept):
     :param arguments_of_consumer: of the consumer
     :param prefetch: replies that may be on the way unacknowledged, 0 for any number
     :param on_reply: takes a body; must neither park nor raise
-    :param on_loss: the queue was lost, with all replies to calls of before
+    :param on_loss: the queue was lost, with all replies to calls of before; told whether its name is lost as well,
+        which calls that have not been sent yet may hold
     :param on_ready: whether replies would arrive now
     :ivar queue: its name, known once there is a link
     """
@@ -51,7 +58,7 @@ class Receiver(Kept):
         arguments_of_consumer: Mapping[str, Any],
         prefetch: int,
         on_reply: Callable[[bytes], None],
-        on_loss: Callable[[], None],
+        on_loss: Callable[[bool], None],
         on_ready: Callable[[bool], None],
     ) -> None:
         super().__init__(*arguments)
@@ -73,16 +80,14 @@ class Receiver(Kept):
 
     def set_up(self, link: Link, by: float) -> None:
         self._last = self._acknowledged = 0
-        if not self.queue:
-            self.queue = self._name()
         self._open(link, by)
         if self._declared and not self._outlived(link, by):
             self._declared = False
             LOG.error("The reply queue is gone, and with it the replies to calls under way")
-            self._on_loss()
+            self._on_loss(False)
             self._open(link, by)
         if not self._declared:
-            self._declare(link, _DURABLE * self._durable, self._arguments, by)
+            self._have_queue(link, by)
             self._declared = True
         names = codec.short_string(self.queue) + codec.short_string(_CONSUMER)
         arguments = codec.table(self._consumer_arguments)
@@ -100,6 +105,32 @@ class Receiver(Kept):
             size, count, whole_connection = b"\0\0\0\0", self._prefetch.to_bytes(2), b"\0"
             link.ask(_CHANNEL, codec.BASIC_QOS, size + count + whole_connection, left(by))
 
+    def _have_queue(self, link: Link, by: float) -> None:
+        """Declare the queue, under another name if it must be.
+
+        :raises LinkLost: none of some names can be used
+        """
+        for _ in range(_NAMES):
+            if not self.queue:
+                self.queue = self._name()
+            try:
+                consumers = self._declare(link, _DURABLE * self._durable, self._arguments, by)
+            except ChannelClosed as error:
+                if error.code not in _TAKEN:
+                    raise
+                why = error.text
+                self._open(link, by)
+            else:
+                # Two services of one hostname and processname (use_queue_manager), whose counters do not meet. Both
+                # would get half of the replies.
+                if not consumers:
+                    return
+                why = "somebody takes replies from it already"
+            LOG.warning("The reply queue %s cannot be used, the next name is tried: %s", self.queue, why)
+            self.queue = ""
+            self._on_loss(True)
+        raise LinkLost("there is no name for a queue of replies")
+
     def _outlived(self, link: Link, by: float) -> bool:
         """Whether the queue has outlived the last connection; if not, the channel is closed."""
         try:
@@ -110,9 +141,10 @@ class Receiver(Kept):
             return False
         return True
 
-    def _declare(self, link: Link, bits: int, arguments: Mapping[str, Any], by: float) -> None:
-        name = codec.short_string(self.queue)
-        link.ask(_CHANNEL, codec.QUEUE_DECLARE, b"\0\0" + name + bytes([bits]) + codec.table(arguments), left(by))
+    def _declare(self, link: Link, bits: int, arguments: Mapping[str, Any], by: float) -> int:
+        """:returns: how many consumers the queue has"""
+        body = b"\0\0" + codec.short_string(self.queue) + bytes([bits]) + codec.table(arguments)
+        return int(link.ask(_CHANNEL, codec.QUEUE_DECLARE, body, left(by))[2])
 
     # Owner of the link
 

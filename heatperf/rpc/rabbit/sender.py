@@ -157,11 +157,15 @@ class Sender(Kept):
         names = codec.short_string(self._exchange) + codec.short_string("topic")
         link.ask(_MESSAGES, codec.EXCHANGE_DECLARE, b"\0\0" + names + bytes([bits]) + codec.table({}), left(by))
 
+    def up(self) -> None:
+        if self.link is not None:
+            self.link.kick()  # what the last connection has not taken
+
     def lost(self) -> None:
         unconfirmed, self._unconfirmed = self._unconfirmed, {}
-        self._returned.clear()
         for message in unconfirmed.values():
-            message.settled(Outcome.UNKNOWN)
+            self._settle(message, False)
+        self._returned.clear()
 
     def channel_closed(self, channel: int, error: ChannelClosed) -> None:
         if channel == _LOOKS:

@@ -50,6 +50,9 @@ _CAPABILITIES = {"authentication_failure_close": True, "connection.blocked": Tru
 class RabbitTransport:
     """See client.Transport and the module's text."""
 
+    #: See jsontext.Encoded.
+    takes_encoded = True
+
     def __init__(self, settings: RabbitSettings) -> None:
         self._settings = settings
         self._loop: Any = None
@@ -207,6 +210,9 @@ class RabbitTransport:
     def _look(self) -> None:
         """See whether there is an engine; parks. One greenlet at a time. Not being told leaves things as they are."""
         try:
+            wait = self._presence.trying(time.monotonic())
+            if wait:
+                self._loop.sleep(wait)
             consumers = self._sender.consumers(LOOK)
         except (LinkLost, AmqpError, TimeoutError) as error:
             LOG.debug("The broker does not say whether there is an engine: %r", error)
@@ -222,7 +228,7 @@ class RabbitTransport:
         now = time.monotonic()
         self._calls.expire(now)
         self._receiver.acknowledge()
-        if self._sender.link is not None and self._presence.overdue(now):
+        if self._sender.link is not None and self._presence.overdue(now, self._calls.any()):
             self._begin_look()
 
     # Connecting
