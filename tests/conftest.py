@@ -24,7 +24,7 @@ from stack.launcher import Launcher  # noqa: E402
 from stack.paths import EXAMPLES  # noqa: E402
 from stack.process import tail  # noqa: E402
 
-LAYERS = ("unit", "wire", "process", "conformance", "e2e")
+LAYERS = ("unit", "wire", "process", "faults", "conformance", "e2e")
 LAUNCHER: pytest.StashKey[Launcher] = pytest.StashKey()
 CLOSING: pytest.StashKey[list[str]] = pytest.StashKey()
 LOG_OFFSETS: pytest.StashKey[dict[Path, int]] = pytest.StashKey()

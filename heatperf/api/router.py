@@ -83,7 +83,7 @@ class Router:
 
     def match(self, environ: dict[str, Any]) -> dict[str, Any] | None:
         """Return the route's arguments and action for a WSGI environ as routes.Mapper does, or None."""
-        method = _overriding_method(environ)
+        method = overriding_method(environ)
         if method is not None:
             environ = {**environ, "REQUEST_METHOD": method}
         return self._mapper.match(environ=environ)
@@ -192,7 +192,7 @@ def _entries(group: Group, controllers: dict[str, Controller]) -> Iterable[Entry
             yield Entry(None, path, condition, constants)
 
 
-def _overriding_method(environ: dict[str, Any]) -> str | None:
+def overriding_method(environ: dict[str, Any]) -> str | None:
     """Return the method that ``?_method=`` or a form's ``_method`` asks for, in capitals, or None.
 
     A habit of Routes' middleware that upstream has never switched off.

@@ -378,10 +378,10 @@ _HEATPERF: list[cfg.Opt] = [
         min=-1,
         max=99,
         help="Processes beside the workers for what would hold up a worker's other requests: templates of more than"
-        " 2 kB, and large bodies and listings. Each takes about 40 MB, uses CPU only while it has such work, and stands"
-        " back for the workers. -1 is one for each eight workers. More parse more large templates at once; 0 has native"
-        " threads of the workers parse them, which saves the memory, but everybody else's requests then wait for up to"
-        " half a second while a template of 450 kB is parsed.",
+        " 2 kB, and large bodies and listings. Each takes about 30 MB, twice that after large templates, uses CPU only"
+        " while it has such work, and stands back for the workers. -1 is one for each eight workers. More parse more"
+        " large templates at once; 0 has native threads of the workers parse them, which saves the memory, but"
+        " everybody else's requests then wait for up to half a second while a template of 450 kB is parsed.",
     ),
     cfg.BoolOpt(
         "access_log",

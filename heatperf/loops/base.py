@@ -130,6 +130,10 @@ class Stream(Protocol):
     local: tuple[str, str]
     scheme: str
 
+    @property
+    def buffered(self) -> bool:
+        """Whether there may be bytes that recv gives without waiting, whatever it is told."""
+
     def start(self) -> None:
         """Do what must precede the first byte (TLS handshake), under ``deadline``."""
 

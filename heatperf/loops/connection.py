@@ -222,6 +222,7 @@ class Connection:
         request = None
         idle = not reader.started
         if not idle:
+            self._give_way()
             request = reader.receive(b"")
             idle = request is None and not reader.started
         if idle:
@@ -248,8 +249,14 @@ class Connection:
             request = reader.receive(data)
         return request
 
+    def _give_way(self) -> None:
+        """A pipelining client's requests may be here faster than they are answered, without ever a wait for bytes."""
+        self.server.loop.sleep(0)
+
     def _first_bytes(self) -> bytes:
         stream = self.stream
+        if stream.buffered:
+            self._give_way()
         if self.server.grace_over:
             return stream.recv_ready(RECEIVE)
         stream.deadline = monotonic() + self.server.limits.idle_timeout

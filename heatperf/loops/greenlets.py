@@ -112,6 +112,7 @@ class GreenletStream:
         "deadline", "send_timeout", "peer", "local", "scheme",
         "_loop", "_sock", "_recv", "_send", "_parked", "_waits",
     )  # fmt: skip
+    buffered = False
 
     def __init__(self, loop: Any, sock: socket.socket, peer: Any) -> None:
         """Takes the socket over if it does not raise. To be called last by those who derive from it.

@@ -46,13 +46,17 @@ class TLSStream:
     def send_timeout(self, seconds: float) -> None:
         self._inner.send_timeout = seconds
 
+    @property
+    def buffered(self) -> bool:
+        return self._incoming.pending > 0 or self._tls.pending() > 0
+
     def start(self) -> None:
         self._inner.start()
         self._drive(self._tls.do_handshake)
 
     def recv(self, size: int, wait_first: bool = False) -> bytes:
         try:
-            data: bytes = self._drive(self._tls.read, size)
+            data: bytes = self._drive(self._tls.read, size, wait_first=wait_first)
         except ssl.SSLZeroReturnError:
             return b""
         except ssl.SSLEOFError:
@@ -88,14 +92,14 @@ class TLSStream:
         if self._outgoing.pending:
             self._inner.send_all(self._outgoing.read())
 
-    def _drive(self, step: Callable[..., Any], *args: Any) -> Any:
+    def _drive(self, step: Callable[..., Any], *args: Any, wait_first: bool = False) -> Any:
         """Repeat one TLS operation, moving bytes between the BIOs and the socket until it is done."""
         while True:
             try:
                 result = step(*args)
             except ssl.SSLWantReadError:
                 self._flush()
-                data = self._inner.recv(RECORD)
+                data = self._inner.recv(RECORD, wait_first)
                 if data:
                     self._incoming.write(data)
                 else:

@@ -115,11 +115,11 @@ def build_environ(request: Request, base: Environ) -> Environ:
     known = request.known
     if known is None:
         _add_headers(environ, request.headers)
-    elif known.environ is not None:
-        environ.update(known.environ)
     else:
-        known.environ = {}
-        _add_headers(known.environ, request.headers)
+        if known.environ is None:
+            headers: Environ = {}
+            _add_headers(headers, request.headers)
+            known.environ = headers  # only when it is complete
         environ.update(known.environ)
     if request.unread:
         environ["wsgi.input"] = UnreadBody(None if request.chunked else request.length)

@@ -7,7 +7,9 @@ delay a token that is cached. Options are keystonemiddleware's, in [keystone_aut
 
 Whom a token belongs to is always found out by keystonemiddleware. What it left in the environ is kept for the token's
 next requests if it depends on nothing but the tokens (see ``_KeepingProtocol.keep``); every other request takes
-keystonemiddleware's way again. [heatperf] stock_filters makes all do so: that is ``AuthToken``.
+keystonemiddleware's way again. [heatperf] stock_filters makes all do so: that is ``AuthToken``. Both are stricter in
+two things: access rules hold for the method that the API carries out (``validate_allowed_request``), and who has not
+been authenticated has no system scope (``_SCOPE``).
 """
 
 import sys
@@ -25,6 +27,7 @@ from keystonemiddleware import auth_token
 from keystonemiddleware.auth_token import _request
 from oslo_serialization import jsonutils
 
+from heatperf.api.router import overriding_method
 from heatperf.context import CALLER
 from heatperf.errors import DeadlineExceeded
 from heatperf.pipeline.parts import App, Filter, Parts, current
@@ -77,6 +80,21 @@ class _Protocol(auth_token.AuthProtocol):
         if data:
             return data[0] if len(data) == 2 else data  # an older release cached pairs of data and expiry
         return self._parts.auth_pool.run(super().fetch_token, token, allow_expired)
+
+    def validate_allowed_request(self, request: Any, token: dict[str, Any]) -> None:
+        """Hold the request against the access rules of an application credential.
+
+        The API takes ``_method`` in a query or form for the method, so there may be two that have to be allowed.
+
+        :raises keystonemiddleware.auth_token._exceptions.InvalidToken: no rule allows it
+        """
+        super().validate_allowed_request(request, token)
+        if (token.get("application_credential") or {}).get("access_rules") is None:
+            return
+        method = overriding_method(request.environ)
+        if method is not None:
+            meant = _request._AuthTokenRequest({**request.environ, "REQUEST_METHOD": method})
+            super().validate_allowed_request(meant, token)
 
     @property
     def www_authenticate_uri(self) -> Any:

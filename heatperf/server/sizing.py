@@ -24,8 +24,10 @@ MIB = 1024 * 1024
 # RSS counts here, because pages shared with the zygote become a worker's own as reference counts are written to them;
 # the rest is for bodies. A reload has two sets of workers for a while, and fits too.
 PER_WORKER = 100 * MIB
-# What is there beside the workers: the supervisor (RSS 25 MB), the zygote (79 MB), a second one during a reload.
-RESERVE = 192 * MIB
+# What is there beside the workers: the supervisor (RSS 25 MB), the zygote (79 MB), a second one during a reload, and a
+# helper (30 MB, 60 while it parses a template of 450 kB; each further eight workers have one more, which is within
+# what is left of theirs).
+RESERVE = 256 * MIB
 
 
 def usable_cpus() -> int:

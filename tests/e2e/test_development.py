@@ -233,7 +233,7 @@ class TestEngine:
         path = demo.create("cut", slow(60))
         assert demo.state(path) == "CREATE_IN_PROGRESS"
         assert sorted(own.processes().values()) == [
-            *("heatperf", ENGINE, WORKER, "heatperf-zygote"),
+            *("heatperf", ENGINE, "heatperf-helper", WORKER, "heatperf-zygote"),
         ]
         os.kill(own.process.pid, signal.SIGKILL)
         wait_until(lambda: not own.process.running, 5, "die")

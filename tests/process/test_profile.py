@@ -30,9 +30,10 @@ def load(port, connections=4):
     def ask():
         while not over.is_set():
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), TIMEOUT) as sock:
-                while not over.is_set():
+                # A new connection now and then, so that no worker is left without any.
+                for _ in range(20):
                     sock.sendall(GET)
-                    if not answer_on(sock):
+                    if over.is_set() or not answer_on(sock):
                         break
 
     threads = [threading.Thread(target=ask, daemon=True) for _ in range(connections)]
@@ -112,11 +113,17 @@ def tracer_of(pid):
         return int(re.search(r"^TracerPid:\s*(\d+)$", file.read(), re.M)[1])
 
 
+def interruptible():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_interrupted_it_keeps_what_it_has(start, tmp_path):
     served = start()
     (pid,) = served.ready()
     command = [BIN / "heatperf", "profile", "--control", served.control, "--seconds", "60", "--output", tmp_path]
-    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    # Whoever was started in the background by a shell ignores SIGINT, and so do all that it starts.
+    process = subprocess.Popen(list(map(str, command)), preexec_fn=interruptible, **pipes)
     with load(served.port):
         for _ in range(10):
             wait_for(lambda: tracer_of(pid), "py-spy at work")

@@ -93,6 +93,7 @@ class Client:
 
     def __init__(self, paths, loop_name="gevent"):
         self.helpers = Helpers([str(path) for path in paths])
+        self.helpers.CONNECT_DEADLINE = TIMEOUT  # a busy machine takes its time to start another one
         up = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(loop_name, up), daemon=True)
         self._thread.start()

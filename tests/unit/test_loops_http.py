@@ -1,5 +1,8 @@
 """The request reader gives the same requests, and refuses at the same place, however its input is cut."""
 
+import functools
+import re
+
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -41,13 +44,13 @@ messages = st.builds(bytes.__add__, st.sampled_from(HEADS), st.sampled_from(ENDS
 streams = st.lists(messages, min_size=1, max_size=4).map(b"".join)
 
 
-def read_all(pieces):
+def read_all(pieces, known=None):
     """Every request and how it ended, as the connection drives the reader.
 
     A message with two mistakes may be refused for either, depending on which was complete first: the status is no
     part of the result (tests/wire has it for single mistakes).
     """
-    reader = RequestReader(LIMITS)
+    reader = RequestReader(LIMITS, known)
     seen = []
     try:
         for piece in pieces:
@@ -147,6 +150,30 @@ def test_known_fields_change_nothing(line, fields):
         assert environ.pop("wsgi.input").read() == request.body
         told.append((request.keep_alive, request.chunked, request.headers, environ, reader.started))
     assert told[0] == told[1]
+
+
+@functools.cache
+def all_sections_known():
+    known = KnownFields()
+    for head in HEADS:
+        for end in ENDS:
+            section = (head + end).lstrip().partition(b"\r\n")[2]
+            for line in (b"GET / HTTP/1.1\r\n", b"POST /x HTTP/1.1\r\n", b"HEAD / HTTP/1.1\r\n"):
+                read_all([line + section], known)
+    assert known
+    return known
+
+
+@settings(max_examples=400, deadline=None)
+@given(streams, st.lists(st.integers(0, 600), max_size=6))
+def test_known_fields_change_nothing_in_a_stream_that_is_cut_anywhere(stream, places):
+    """Also in pieces that end where messages end, which are those that are looked up."""
+    warm = all_sections_known()
+    ends = [match.end() for match in re.finditer(rb"\r\n\r\n", stream)]
+    for cuts in (places, [*places, *ends], ends):
+        cuts = sorted({0, len(stream), *(place for place in cuts if place < len(stream))})
+        pieces = [stream[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+        assert read_all(pieces, warm) == read_all(pieces)
 
 
 def test_sections_are_known_from_the_third_request_on():

@@ -6,7 +6,7 @@ import logging
 import pytest
 import yaml
 from identity_rig import keystone
-from pipeline_rig import OPEN, PASTE, Engine, configuration, edited, loaded, running, together
+from pipeline_rig import OPEN, PASTE, Engine, configuration, edited, loaded, running, together, wait_for
 
 from heatperf import context
 from heatperf.errors import ConfigurationError, Overloaded, heat
@@ -190,9 +190,15 @@ class TestContext:
         caplog.set_level(logging.INFO)
         caplog.handler.addFilter(context.ContextLogFilter())
         answers = together(*(lambda: worker.request("GET", "/v1/p1/stacks", {"X-Project-Id": "p1"}) for _ in range(5)))
-        lines = [record for record in caplog.records if record.name == "heatperf.access"]
-        ids = [record.context.request_id for record in lines]
-        assert sorted(ids) == sorted(answer.headers["x-openstack-request-id"] for answer in answers)
+        sent = sorted(answer.headers["x-openstack-request-id"] for answer in answers)
+
+        def lines():
+            """Written once an answer has been sent; there may still come one of the test before."""
+            return [record for record in list(caplog.records) if getattr(record, "request_id", None) in sent]
+
+        wait_for(lambda: len(lines()) == 5, "a line for each answer")
+        assert sorted(record.context.request_id for record in lines()) == sent
+        assert all(record.context.request_id == record.request_id for record in lines())
 
     def test_context_class_of_another_package(self, tmp_path):
         factory = "paste.filter_factory = heat.common.context:ContextMiddleware_filter_factory\n"

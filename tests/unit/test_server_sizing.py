@@ -30,14 +30,14 @@ def row(text, name):
 class TestBareMetal:
     def test_one_worker_for_each_cpu(self, tmp_path):
         machine(tmp_path, 8)
-        assert auto(tmp_path) == (8, "8 workers: 8 CPUs online, memory for 653; the CPUs decide")
+        assert auto(tmp_path) == (8, "8 workers: 8 CPUs online, memory for 652; the CPUs decide")
 
     def test_threads_of_a_core_count_and_are_named(self, tmp_path):
         machine(tmp_path, 16, smt=2, nodes=2, memory=8 * GIB)
         count, why = auto(tmp_path)
         assert count == 16
         assert why == (
-            "16 workers: 16 CPUs online, 8 cores with SMT 2, 2 NUMA nodes, memory for 80; the CPUs decide"
+            "16 workers: 16 CPUs online, 8 cores with SMT 2, 2 NUMA nodes, memory for 79; the CPUs decide"
         )  # fmt: skip
 
     def test_affinity(self, tmp_path):
@@ -76,7 +76,7 @@ class TestVersionTwo:
         cgroup_v2(machine(tmp_path, 8), {"/": {"cpu.max": "250000 100000", "memory.max": "max"}})
         assert auto(tmp_path) == (
             3,
-            "3 workers: 8 CPUs online, cgroup quota 2.5, memory for 653; the quota decides",
+            "3 workers: 8 CPUs online, cgroup quota 2.5, memory for 652; the quota decides",
         )
 
     @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ class TestConfiguredNumber:
         assert workers_for("4", found) == (
             4,
             "4 workers, as configured, though the machine has room for 3: 8 CPUs online, cgroup quota 2.5,"
-            " memory for 653",
+            " memory for 652",
         )
 
 

@@ -37,7 +37,7 @@ class TestCandidates:
             ({"cpus": 2}, (1, 2, 3)),
             ({"cpus": 8}, (7, 8, 9)),
             ({"cpus": 8, "quota": 3}, (2, 3, 4, 8)),
-            ({"cpus": 8, "memory": 600 * 2**20}, (3, 4)),  # memory for four, and for no more
+            ({"cpus": 8, "memory": 664 * 2**20}, (3, 4)),  # memory for four, and for no more
         ],
     )
     def test_counts_around_what_auto_gives(self, facts, counts):

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import threading
 import time
 
 import pytest
@@ -79,6 +80,31 @@ def test_keep_alive_can_be_turned_off(make_server):
         client.send(GET)
         assert client.read().header("connection") == "close"
         assert client.closed()
+
+
+def test_pipelined_requests_take_turns_with_other_connections(serve_app):
+    """Hundreds of requests in one segment, of which none waits for anything."""
+    both_there = threading.Event()
+    answered = []
+
+    def app(environ, start_response):
+        if environ["PATH_INFO"] == "/pipelined":
+            both_there.wait(10)  # holds up the loop
+            time.sleep(0.001)
+        answered.append(environ["PATH_INFO"])
+        start_response("200 OK", [])
+        return [b""]
+
+    with Client(serve_app(app)) as other, Client(serve_app(app)) as pipelining:
+        other.send(b"GET /before HTTP/1.1\r\n\r\n")
+        other.read()
+        pipelining.send(b"GET /pipelined HTTP/1.1\r\n\r\n" * 500)
+        other.send(b"GET /other HTTP/1.1\r\n\r\n")
+        both_there.set()
+        other.read()
+        assert answered.index("/other") < 200
+        for _ in range(500):
+            assert pipelining.read().status == 200
 
 
 def test_pipelined_answers_keep_their_order(serve_app):
