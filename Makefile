@@ -17,7 +17,7 @@ PEERS := .peers/heat-27/.installed .peers/keystone/.installed .peers/client/.ins
 # Older engines, which only the client matrix starts.
 OLDER := .peers/heat-25/.installed .peers/heat-24/.installed
 
-.PHONY: help venv meinheld peers system serve test lint process kills conformance compare contract e2e older bench \
+.PHONY: help venv meinheld peers system serve test lint process kills faults conformance compare contract e2e older bench \
 	bench-report clean distclean
 .DEFAULT_GOAL := help
 
@@ -27,6 +27,8 @@ help:
 	@echo "make lint          ruff and mypy"
 	@echo "make process       the real server under load: kills, reloads, TERM, crash loop, restarts (ARGS=\"--quick term\")"
 	@echo "make kills         kills the embedded engine under load: every stack stays consistent (ARGS=\"--kills 10\")"
+	@echo "make faults        a private RabbitMQ killed, cut off, out of memory, and so on, under load: one line for each of 17"
+	@echo "                   faults, eight minutes (ARGS=\"--quick cut busy-loop\"; ARGS=\"--loop meinheld\")"
 	@echo "make conformance   score against upstream's recorded answers (ARGS=\"--variants base,debug\", PEER=upstream);"
 	@echo "                   MATRIX=all: on every loop, transport and set of stations; MATRIX=loop=NAME: on one"
 	@echo "make compare       generated requests to upstream and heatperf side by side (N=20000, ARGS=\"--save --seed 7\")"
@@ -34,7 +36,7 @@ help:
 	@echo "make e2e           real clients, Keystone and engines: every call of three clients, engines 24 to 27, a table"
 	@echo "                   (ARGS=--api=upstream: the same on upstream's API)"
 	@echo "make bench         upstream's API and heatperf under the same load, in turns; benchmarks.md anew"
-	@echo "                   (ARGS=--quick: four minutes, keeps nothing); make bench-report: texts and plots only"
+	@echo "                   (ARGS=--quick: eight minutes, keeps nothing); make bench-report: texts and plots only"
 	@echo "make venv          .venv, the project and its test tools"
 	@echo "make meinheld      builds the optional loop meinheld into .venv; needs a C compiler"
 	@echo "make peers         .peers/*, the software it is tested against"
@@ -73,6 +75,9 @@ process: $(VENV)
 
 kills: $(VENV)
 	@.venv/bin/python tests/process/engine_kills.py $(ARGS)
+
+faults: system $(VENV)
+	@.venv/bin/python tests/faults/faults.py $(ARGS)
 
 conformance: system
 	@$(MAKE) -j2 venv meinheld peers
