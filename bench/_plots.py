@@ -11,8 +11,10 @@ import matplotlib
 matplotlib.use("svg")
 
 import matplotlib.pyplot as plt  # noqa: E402
-from _report import RESULTS, number  # noqa: E402
+from _report import RESULTS  # noqa: E402
+from _report_rpc import CLIENTS  # noqa: E402
 from _results import Results  # noqa: E402
+from _tables import number  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
@@ -52,14 +54,19 @@ def save(figure: Figure, name: str) -> None:
     plt.close(figure)
 
 
-def _bars(results: Results, field: str, title: str, unit: str, name: str) -> None:
-    """Groups of horizontal bars, one per workload, the number at each bar's end."""
-    keys, shown = list(results.servers), list(results.workloads_of("compare"))
+def _bars(
+    results: Results, field: str, title: str, unit: str, name: str, phase: str = "compare", wide: bool = False
+) -> None:
+    """Groups of horizontal bars, one per workload, the number at each bar's end.
+
+    :param wide: a logarithmic scale, for workloads that are far apart
+    """
+    keys, shown = list(results.servers), results.workloads_of(phase)
     height = 0.8 / len(keys)
     figure, axes = plt.subplots(figsize=(9, 0.55 + 0.24 * len(keys) * len(shown)), layout="constrained")
     largest = 0.0
     for number_of, key in enumerate(keys):
-        spreads = [results.spread("compare", field, workload=each["key"], server=key) for each in shown]
+        spreads = [results.spread(phase, field, workload=each["key"], server=key) for each in shown]
         places = [row + (number_of - (len(keys) - 1) / 2) * height for row in range(len(shown))]
         values = [found.middle if found else 0 for found in spreads]
         reach = [
@@ -75,12 +82,46 @@ def _bars(results: Results, field: str, title: str, unit: str, name: str) -> Non
                               va="center", fontsize=8)  # fmt: skip
     axes.set_yticks(range(len(shown)), [each["name"] for each in shown])
     axes.invert_yaxis()
-    axes.set_xlim(0, largest * 1.12)
+    if wide:
+        axes.set_xscale("log")
+        axes.set_xlim(right=largest * 3)
+    else:
+        axes.set_xlim(0, largest * 1.12)
     axes.grid(visible=False, axis="y")
     axes.set_title(title)
     axes.set_xlabel(unit)
     figure.legend(loc="outside lower center", ncols=len(keys))
     save(figure, name)
+
+
+def clients(results: Results) -> None:
+    """CPU per message of every client, 32 messages at once."""
+    tasks = (
+        ("call, small", {"what": "call", "payload": "small", "server": "fast"}),
+        ("confirmed cast, small", {"what": "cast", "payload": "small", "server": "fast"}),
+        ("create_stack, 55 kB", {"what": "call", "payload": "big", "server": "fast"}),
+        ("call, small, stock server", {"what": "call", "payload": "small", "server": "stock"}),
+    )
+    figure, grid = plt.subplots(2, 2, figsize=(9, 5), layout="constrained")
+    for axes, (title, where) in zip(grid.flat, tasks, strict=True):
+        found = {
+            name: one
+            for key, name in CLIENTS.items()
+            if (one := results.spread("rpc-client", "cpu_us", client=key, concurrency=32, **where))
+        }
+        colours = [COLOURS["heatperf" if name.startswith("heatperf") else "uwsgi"] for name in found]
+        axes.barh(list(found), [one.middle for one in found.values()], color=colours)
+        for row, one in enumerate(found.values()):
+            axes.annotate(number(one.middle), (one.middle, row), (4, 0), textcoords="offset points", va="center",
+                          fontsize=8)  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_xlim(left=1, right=6 * max([one.middle for one in found.values()], default=1))
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.set_title(title)
+    for axes in grid[-1]:
+        axes.set_xlabel("microseconds of CPU (logarithmic)")
+    save(figure, "rpc-client")
 
 
 def _milliseconds(value: float, _position: object = None) -> str:
@@ -89,7 +130,7 @@ def _milliseconds(value: float, _position: object = None) -> str:
 
 def latency(results: Results) -> None:
     """Distribution per workload: percentile upwards, time to the right; the middle round's values."""
-    shown = list(results.workloads_of("compare"))
+    shown = results.workloads_of("compare")
     columns = 2
     rows = -(-len(shown) // columns)
     figure, grid = plt.subplots(rows, columns, figsize=(9, 2.3 * rows + 0.5), sharex=True, sharey=True,
@@ -167,6 +208,12 @@ def main() -> None:
             )
             _bars(results, "rate", "Throughput; more is better", "requests per second", "rate")
             latency(results)
+        if results.records("rpc-client"):
+            clients(results)
+        if results.records("rpc-http"):
+            unit = "microseconds, all processes of the server (logarithmic)"
+            title = "CPU per request that reaches an engine; less is better"
+            _bars(results, "cpu_us", title, unit, "rpc-cpu", "rpc-http", wide=True)
         if results.records("workers") and results.records("connections"):
             throughput(results)
 

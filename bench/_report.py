@@ -8,39 +8,19 @@ drawn by _plots.py in an environment of their own.
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from _bars import BARS, OURS, REFERENCE
-from _results import Record, Results, Spread
+import _report_rpc
+from _bars import BARS, OURS
+from _results import Record, Results
+from _tables import contest, described, middle, number, spread, table
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = ROOT / "benchmarks.md"
 RESULTS = ROOT / "bench" / "results" / "latest.json"
 PAINTER = ROOT / ".peers" / "bench" / "bin" / "python"
 _SECTION = re.compile(r"(<!-- (\w+): made by bench/_report\.py -->\n).*?(<!-- end -->)", re.S)
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown; the first column to the left, numbers to the right."""
-    lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
-
-
-def number(value: float) -> str:
-    """Three digits that count, thousands apart."""
-    if value >= 100:
-        return f"{value:,.0f}".replace(",", " ")
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def spread(found: Spread | None, unit: Callable[[float], str] = number) -> str:
-    """Median, and what it lay between."""
-    return f"{unit(found.middle)} ({unit(found.low)} to {unit(found.high)})" if found else "-"
-
-
-def middle(found: Spread | None) -> str:
-    return number(found.middle) if found else "-"
 
 
 def conditions(results: Results) -> str:
@@ -60,6 +40,7 @@ def conditions(results: Results) -> str:
         f"* heatperf: {libraries['heatperf']}",
         f"* {plan['rounds']} rounds of {plan['seconds']} s per workload and server, {plan['connections']} connections,"
         f" {plan['workers']} workers; sweeps: {plan['sweep_rounds']} of {plan['sweep_seconds']} s",
+        *_report_rpc.conditions(plan),
     ]
     if run["partial"]:
         lines.insert(0, "* **A short run, to see that everything works. Its numbers are no evidence.**")
@@ -84,38 +65,11 @@ def servers(results: Results) -> str:
 
 
 def workloads(results: Results) -> str:
-    rows = [
-        (each["name"], f"`{each['method']} {each['path']}`", str(each["status"]), each["why"])
-        for each in results.workloads_of("compare")
-    ]
-    return table(("workload", "request", "answer", "what it shows"), rows).replace("---:", "---")
+    return described(results.workloads_of("compare"))
 
 
 def compare(results: Results) -> str:
-    """One row per workload and server."""
-    rows = []
-    for workload in results.workloads_of("compare"):
-        for server in results.servers.values():
-            where = {"workload": workload["key"], "server": server["key"]}
-            ours = {"workload": workload["key"], "server": OURS}
-            ratio = results.ratio("compare", "cpu_us", where, ours) if server["key"] != OURS else None
-            rate = results.ratio("compare", "rate", ours, where) if server["key"] != OURS else None
-            found = {name: results.spread("compare", name, **where) for name in ("cpu_us", "rate", "p50_ms", "p99_ms")}
-            rows.append(
-                (
-                    workload["name"] if server["key"] == REFERENCE else "",
-                    server["name"],
-                    middle(found["cpu_us"]),
-                    spread(ratio) if ratio else "1",
-                    middle(found["rate"]),
-                    spread(rate) if rate else "1",
-                    middle(found["p50_ms"]),
-                    middle(found["p99_ms"]),
-                )
-            )
-    return table(
-        ("workload", "server", "CPU µs/req", "CPU, times ours", "req/s", "ours, times this", "p50 ms", "p99 ms"), rows
-    )
+    return contest(results, "compare")
 
 
 def ceiling(results: Results) -> str:
@@ -182,7 +136,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     for made in (
         conditions, bars, servers, workloads, compare, ceiling, workers, connections, memory, startup
     )
-}  # fmt: skip
+} | _report_rpc.SECTIONS  # fmt: skip
 
 
 def render(text: str, results: Results) -> str:
@@ -195,7 +149,7 @@ def render(text: str, results: Results) -> str:
 
 def summary(results: Results) -> str:
     """For a terminal: what was measured."""
-    phases = {"compare": compare, "ceiling": ceiling, "workers": memory, "startup": startup}
+    phases = {"compare": compare, "ceiling": ceiling, "workers": memory, "startup": startup, **_report_rpc.PHASES}
     parts = [made(results) for phase, made in phases.items() if results.records(phase)]
     return "\n\n".join(("", *parts, bars(results, measured_only=True), ""))
 

@@ -111,6 +111,7 @@ class Responder:
         bind = 50 << 16 | 20
         self._connection.send(codec.method(_CHANNEL, bind, b"\0\0" + queue + exchange + queue + b"\1" + nothing))
         send(_CHANNEL, codec.BASIC_CONSUME, b"\0\0" + queue + codec.short_string("e") + b"\0" + nothing, 0)
+        self._flush()
 
     def delivered(self, _channel: int, tag: int, body: bytes) -> None:
         """Of Events."""

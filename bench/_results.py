@@ -85,6 +85,11 @@ class Results:
         pairs = [a / b for a, b in zip(upper, lower, strict=True) if b] if len(upper) == len(lower) else []
         return Spread.of(pairs) if pairs else None
 
+    def quotient(self, phase: str, above: str, below: str, **where: Any) -> Spread | None:
+        """One field divided by another, record by record."""
+        values = [record[above] / record[below] for record in self.records(phase, **where) if record.get(below)]
+        return Spread.of(values) if values else None
+
     def of_bare(self, beside: str, **where: Any) -> Spread | None:
         """The share of the bare loop's rate, measured right before it."""
         return self.ratio("ceiling", "rate", where, {"server": "bare", "beside": beside})

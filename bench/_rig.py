@@ -31,11 +31,11 @@ class Plan:
     """How much. Seconds are those of one measurement."""
 
     rounds: int = 5
-    seconds: int = 4
+    seconds: int = 3
     connections: int = 32
     workers: int = 2
     sweep_rounds: int = 3
-    sweep_seconds: int = 3
+    sweep_seconds: int = 2
     sweep_workers: tuple[int, ...] = (1, 2, 3)
     sweep_connections: tuple[int, ...] = (1, 8, 32, 128)
     starts: int = 5

@@ -24,6 +24,7 @@ class Workload:
     :param why: what it shows
     :param count: send so many per round instead of as many as fit into its time: for requests that take long
     :param connections: instead of the plan's
+    :param scarce: takes so long that only upstream's first server and heatperf get it, in so many rounds at most
     :param same: whether answers to equal requests are equal, byte by byte; otherwise only the status is compared
     :param large: needs servers whose limits for templates and bodies are raised
     :param mix: (key of another workload, how often in a turn); the rest of the fields is then for readers
@@ -40,6 +41,7 @@ class Workload:
     authenticated: bool = True
     count: int | None = None
     connections: int | None = None
+    scarce: int = 0
     same: bool = True
     large: bool = False
     mix: tuple[tuple[str, int], ...] = ()
@@ -110,12 +112,13 @@ _LIST = "/v1/{project}/stacks"
 _SHOW = "/v1/{project}/stacks/" + STACK_NAME + "/" + identity("")["stack_id"]
 
 
-def _create(key: str, size: int, shown: str, why: str, count: int | None = None, large: bool = False) -> Workload:
+def _create(
+    key: str, size: int, shown: str, why: str, count: int | None = None, connections: int = 4, large: bool = False
+) -> Workload:
     body = create_body(size)
-    connections = None if count is None else 4
     return Workload(
-        key, f"stack create, {shown}", _LIST, 201, why, "POST", body, _JSON, count=count, connections=connections,
-        large=large,
+        key, f"stack create, {shown}", _LIST, 201, why, "POST", body, _JSON, count=count,
+        connections=None if count is None else connections, large=large,
     )  # fmt: skip
 
 
@@ -123,21 +126,21 @@ def _create(key: str, size: int, shown: str, why: str, count: int | None = None,
 RPC = (
     Workload("rpc-build", "build info", "/v1/{project}/build_info", 200, "the smallest call: eight bytes come back"),
     Workload("rpc-list-1", "stack list of 1", _LIST, 200, "what the bars speak of: one call, one row"),
-    Workload("rpc-list-100", "stack list of 100", _LIST + "?limit=100", 200, "a page of a dashboard", connections=16),
+    Workload("rpc-list-100", "stack list of 100", _LIST + "?limit=100", 200, "a page of a dashboard", count=120),
     Workload(
         "rpc-list-10000",
         "stack list of 10 000",
         _LIST + "?limit=10000",
         200,
-        "4 MB of JSON in JSON to be read and 10 MB to be written",
+        "6 MB of JSON in JSON to be read and 5 MB to be written",
         count=6,
         connections=2,
     ),
     Workload("rpc-show", "stack show", _SHOW, 200, "one stack with parameters and outputs"),
     _create("rpc-create-1k", 1_000, "1 kB", "a body, a policy, a call with a template"),
-    _create("rpc-create-60k", 60_000, "60 kB", "a template of 300 resources"),
-    _create("rpc-create-450k", 450_000, "450 kB", "nearly as large as max_template_size lets it be by default", 40),
-    _create("rpc-create-2m", 2_000_000, "2 MB", "with max_template_size and max_json_body_size raised", 12, True),
+    _create("rpc-create-60k", 60_000, "60 kB", "a template of 360 resources", 80, 8),
+    _create("rpc-create-450k", 450_000, "450 kB", "nearly as large as max_template_size lets it be by default", 20),
+    _create("rpc-create-2m", 2_000_000, "2 MB", "with max_template_size and max_json_body_size raised", 8, large=True),
     Workload(
         "rpc-mixed",
         "mixed",
@@ -154,15 +157,31 @@ def _real_create(key: str, size: int, shown: str) -> Workload:
     body = create_body(size, f"{STACK_NAME}-{UNIQUE.decode()}", spread=False)
     return Workload(
         key, f"stack create, {shown}", _LIST, 201, "a stack of one resource that is nothing", "POST", body, _JSON,
-        count=8, connections=2, same=False,
+        count=4, connections=4, scarce=2, same=False,
     )  # fmt: skip
 
 
 #: With a stock heat-engine and its database.
 ENGINE = (
-    Workload("engine-build", "build info", "/v1/{project}/build_info", 200, "an engine that has nothing to look up"),
-    Workload("engine-list-1", "stack list of 1", _LIST + "?limit=1", 200, "the engine asks its database"),
-    Workload("engine-list-100", "stack list of 100", _LIST + "?limit=100", 200, "the same", count=24, connections=4),
+    Workload(
+        "engine-build",
+        "build info",
+        "/v1/{project}/build_info",
+        200,
+        "an engine that has nothing to look up",
+        count=240,
+        connections=8,
+    ),
+    Workload(
+        "engine-list-1",
+        "stack list of 1",
+        _LIST + "?limit=1",
+        200,
+        "the engine asks its database",
+        count=80,
+        connections=8,
+    ),
+    Workload("engine-list-100", "stack list of 100", _LIST + "?limit=100", 200, "the same", count=20, connections=4),
     Workload(
         "engine-list-10000",
         "stack list of 10 000",
@@ -171,6 +190,7 @@ ENGINE = (
         "the same; an engine takes seconds for it",
         count=1,
         connections=1,
+        scarce=1,
     ),
     Workload("engine-show", "stack show", "", 200, "the engine loads a stack", count=48, connections=8),
     _real_create("engine-create-1k", 1_000, "1 kB"),
