@@ -9,12 +9,15 @@ StackError when a part does not start. Start from the main thread: parts end wit
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any, TextIO
 
 from stack import Heatperf, Part, Process, RabbitMQ, StackError, UpstreamApi, free_port, paths, wait_until
 from stack.api import ApiServer
 from stack.process import environment, listening
+
+from heatperf.policy.enforcer import INTERVAL
 
 UPSTREAM = Path(__file__).resolve().parents[1] / "upstream"
 # The recorded cases' own modules; they are programs, not a package, and are used here as they are.
@@ -100,7 +103,7 @@ class Peer(Part):
         return answer
 
     def set_policy(self, text: str) -> None:
-        """Replace policy.yaml; both servers notice by its time of modification, at their next request."""
+        """Replace policy.yaml."""
         new = self.directory / "policy.new"
         new.write_text(text)
         os.replace(new, self.directory / "policy.yaml")
@@ -153,9 +156,13 @@ class Peers(Part):
                 part.stop()
 
     def set_policy(self, text: str) -> None:
-        """Replace both policy files."""
+        """Replace both policy files, and wait until both are in force.
+
+        Upstream looks at its file at the next request, heatperf once a second.
+        """
         for peer in self._parts:
             peer.set_policy(text)
+        time.sleep(1.2 * INTERVAL)
 
     def compare(self, case: dict[str, Any]) -> "Comparison":
         """Ask both, one after the other."""
