@@ -6,7 +6,6 @@ In: messages, or bytes as they come. Out: frames, or messages. Raised: FrameTooL
 from __future__ import annotations
 
 import json
-import math
 import struct
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -14,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from heatperf.jsontext import Encoded, fragment
+from heatperf.jsontext import Encoded, fragment, has_non_finite
 
 #: Bytes of one message. The API takes bodies of about 1 MiB; the largest answers are listings of whole projects.
 MAX_FRAME = 64 * 1024 * 1024
@@ -51,7 +50,7 @@ def encode_frame(message: dict[str, Any], unknown: Callable[[Any], Any] | None =
     try:
         text = orjson.dumps(message, default=unknown or _compact, option=orjson.OPT_PASSTHROUGH_DATETIME)
         # orjson writes NaN as null without a word
-        if b"null" in text and _has_non_finite(message):
+        if b"null" in text and has_non_finite(message):
             kind = EXACT
     except TypeError:  # beyond orjson, which does not mean beyond the standard library
         kind = EXACT
@@ -68,17 +67,6 @@ def _compact(value: Any) -> Any:
 
 def _exact(value: Any) -> Any:
     return value.value() if type(value) is Encoded else _compact(value)
-
-
-def _has_non_finite(value: Any) -> bool:
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, float) and not math.isfinite(item):
-            return True
-        if isinstance(item, (dict, list, tuple)):
-            stack.extend(item.values() if isinstance(item, dict) else item)
-    return False
 
 
 class Frames:

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 from heatperf.engine.frames import MAX_FRAME, PROTOCOL, Frames, FrameTooLarge, MalformedFrame, encode_frame
 from heatperf.errors import heat
+from heatperf.outbox import Outbox
 from heatperf.socketfile import check_path, listen, peer_uid, prepare_folder, remove_own
 
 LOG = logging.getLogger("heatperf.engine")
@@ -133,22 +134,8 @@ class Connection:
         sock.setblocking(False)
         self.sock = sock
         self.frames = Frames()
-        self.unsent: deque[memoryview] = deque()
-        self.waiting = 0  # bytes in unsent
+        self.unsent = Outbox()
         self.open = True
-
-    def write(self) -> None:
-        """Hand the kernel what it takes.
-
-        :raises OSError: the worker is gone
-        """
-        with contextlib.suppress(BlockingIOError):
-            while self.unsent:
-                sent = self.sock.send(self.unsent[0])
-                self.waiting -= sent
-                rest = self.unsent.popleft()[sent:]
-                if rest:
-                    self.unsent.appendleft(rest)
 
 
 class Server:
@@ -271,11 +258,10 @@ class Server:
         while self._answers:
             connection, frame = self._answers.popleft()
             if connection.open:
-                connection.unsent.append(memoryview(frame))
-                connection.waiting += len(frame)
+                connection.unsent.put(frame)
                 touched.add(connection)
         for connection in touched:
-            if connection.waiting > 2 * MAX_FRAME:
+            if connection.unsent.size > 2 * MAX_FRAME:
                 self._close(connection, "it does not take its answers")
             else:
                 self._serve(connection, selectors.EVENT_WRITE)
@@ -290,7 +276,7 @@ class Server:
                 for message in connection.frames.feed(data):
                     self._begin(connection, message)
             if events & selectors.EVENT_WRITE:
-                connection.write()
+                connection.unsent.send(connection.sock)
             wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.unsent else 0)
             if self._selector.get_key(connection.sock).events != wanted:
                 self._selector.modify(connection.sock, wanted, connection)

@@ -11,7 +11,6 @@ helper has begun ever runs in the worker.
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import os
 import time
@@ -78,7 +77,7 @@ class Link:
         self._writing = False
         #: Whether requests may be sent over it
         self.open = True
-        _spawn(loop, self._read)
+        loop.spawn_apart(self._read)
 
     def __len__(self) -> int:
         """How many requests have no outcome yet."""
@@ -98,7 +97,7 @@ class Link:
         self._queue.append((number, beginning(head, len(body)), body))
         if not self._writing:
             self._writing = True
-            _spawn(self._loop, self._write)
+            self._loop.spawn_apart(self._write)
         try:
             outcome: Message | None = pending.waiter.wait(seconds)
         finally:
@@ -264,8 +263,3 @@ def _outcome(task: str, message: Message) -> Answer:
     if issubclass(kind, heat.HeatError):
         raise kind(message=refused["text"])
     raise kind(refused["text"])
-
-
-def _spawn(loop: Any, function: Any) -> None:
-    """Start a greenlet that outlives the request it serves first: without its contextvars, the token among them."""
-    contextvars.Context().run(loop.spawn, function)

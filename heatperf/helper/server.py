@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 from heatperf.errors import heat
 from heatperf.helper.frames import MAX_BODY, Frames, MalformedFrame, Message, beginning
+from heatperf.outbox import Outbox
 from heatperf.socketfile import check_path, listen, peer_uid, remove_own
 
 LOG = logging.getLogger("heatperf.helper")
@@ -73,20 +74,8 @@ class Connection:
         sock.setblocking(False)
         self.sock = sock
         self.frames = Frames()
-        self.unsent: deque[memoryview] = deque()
+        self.unsent = Outbox()
         self.open = True
-
-    def write(self) -> None:
-        """Hand the kernel what it takes.
-
-        :raises OSError: the worker is gone
-        """
-        with contextlib.suppress(BlockingIOError):
-            while self.unsent:
-                sent = self.sock.send(self.unsent[0])
-                rest = self.unsent.popleft()[sent:]
-                if rest:
-                    self.unsent.appendleft(rest)
 
 
 class Server:
@@ -186,12 +175,11 @@ class Server:
             self._arriving.discard(connection)
 
     def _tell(self, connection: Connection, head: dict[str, Any], body: bytes = b"") -> None:
-        connection.unsent.append(memoryview(beginning(head, len(body))))
-        if body:
-            connection.unsent.append(memoryview(body))
+        connection.unsent.put(beginning(head, len(body)))
+        connection.unsent.put(body)
 
     def _write(self, connection: Connection) -> None:
-        connection.write()
+        connection.unsent.send(connection.sock)
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.unsent else 0)
         if self._selector.get_key(connection.sock).events != wanted:
             self._selector.modify(connection.sock, wanted, connection)

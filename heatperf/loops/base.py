@@ -177,6 +177,10 @@ class Loop(Protocol):
     def spawn(self, function: Callable[..., Any], /, *args: Any) -> Any:
         """Start a greenlet with a copy of the caller's contextvars; an exception that escapes it is logged."""
 
+    def spawn_apart(self, function: Callable[..., Any], /, *args: Any) -> Any:
+        """As spawn, without the caller's contextvars, a token among them: for what outlives the request it serves
+        first."""
+
     def call_soon_threadsafe(self, function: Callable[..., Any], /, *args: Any) -> None:
         """From any thread: run inside the loop soon. The function must not park."""
 

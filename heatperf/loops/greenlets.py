@@ -312,6 +312,9 @@ class GreenletLoop:
     def spawn(self, function: Callable[..., Any], /, *args: Any) -> Any:
         return self._start(contextvars.copy_context().run, function, *args)
 
+    def spawn_apart(self, function: Callable[..., Any], /, *args: Any) -> Any:
+        return self._start(contextvars.Context().run, function, *args)
+
     def waiter(self) -> GreenletWaiter:
         return self.waiter_class(self)
 

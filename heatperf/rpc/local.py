@@ -14,7 +14,6 @@ only if the engine provably has not begun it: its frame was never handed to the 
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import logging
 import time
 from collections import deque
@@ -203,7 +202,7 @@ class Link:
         self._greeting = loop.waiter()
         #: Why the connection ended; None while it has not
         self.ended_by: Exception | None = None
-        spawn(loop, self._read)
+        loop.spawn_apart(self._read)
 
     @property
     def usable(self) -> bool:
@@ -227,7 +226,7 @@ class Link:
         number = self._core.begin(request, waiter, now)
         if not self._writing:
             self._writing = True
-            spawn(self._loop, self._write)
+            self._loop.spawn_apart(self._write)
         try:
             outcome: Outcome = waiter.wait(max(0.0, request.deadline - now))
         except TimeoutError:
@@ -392,7 +391,7 @@ class LocalTransport:
         self._waiting.add(waiter)
         if not self._connecting:
             self._connecting = True
-            spawn(self._loop, self._connect)
+            self._loop.spawn_apart(self._connect)
         try:
             link: Link | None = waiter.wait(max(0.0, by - time.monotonic()))
         except TimeoutError:
@@ -431,8 +430,3 @@ class LocalTransport:
 
 def _unavailable() -> heat.EngineUnavailable:
     return heat.EngineUnavailable("The engine is not running at the moment; the request did not reach it")
-
-
-def spawn(loop: Any, function: Any) -> None:
-    """Start a greenlet that outlives the request it serves first: without its contextvars, the token among them."""
-    contextvars.Context().run(loop.spawn, function)

@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: Each may import only what stands after it; the ground floor may be imported by all and imports nothing above it.
 ORDER = ("cli", "tuning", "server", "loops", "pipeline", "api", "policy", "rpc", "engine", "helper")
-GROUND = ("config", "errors", "context", "jsontext", "socketfile")
+GROUND = ("config", "errors", "context", "jsontext", "outbox", "socketfile")
 #: Get objects handed in: they serve any application.
 SERVES_ANYTHING = ("server", "loops")
 OF_HEAT = ("pipeline", "api", "policy", "rpc", "engine", "helper", "context", "config", "cli")

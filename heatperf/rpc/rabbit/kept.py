@@ -17,7 +17,7 @@ from heatperf.rpc.amqp.codec import MalformedFrame
 from heatperf.rpc.amqp.connection import AmqpError, ChannelClosed, Login
 from heatperf.rpc.correlation import NotDelivered
 from heatperf.rpc.rabbit.hosts import URGENT_PAUSE, Host, Hosts
-from heatperf.rpc.rabbit.link import Link, LinkLost, spawn
+from heatperf.rpc.rabbit.link import Link, LinkLost
 
 LOG = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Kept:
 
     def start(self) -> None:
         """Begin to connect, without waiting for it."""
-        spawn(self._loop, self._keep)
+        self._loop.spawn_apart(self._keep)
 
     def stop(self) -> None:
         """Hang up for good."""

@@ -7,7 +7,6 @@ worker's loop thread.
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import time
 from typing import Any, Protocol
@@ -88,8 +87,8 @@ class Link:
         self._asking: set[Any] = set()
         self._timer: Any = None
         self._ticked = time.monotonic()
-        spawn(loop, self._read)
-        spawn(loop, self._write)
+        loop.spawn_apart(self._read)
+        loop.spawn_apart(self._write)
 
     # Asking
 
@@ -301,8 +300,3 @@ class _Ear:
     def cancelled(self, _channel: int, consumer: str) -> None:
         if self.owner is not None:
             self.owner.cancelled(consumer)
-
-
-def spawn(loop: Any, function: Any, *args: Any) -> Any:
-    """Start a greenlet that outlives the request it serves first: without its contextvars, the token among them."""
-    return contextvars.Context().run(loop.spawn, function, *args)

@@ -155,16 +155,18 @@ class Receiver(Kept):
     def fill(self) -> bytes:
         if self._last - self._acknowledged < self._batch:
             return b""
-        self._acknowledged = self._last
-        return codec.ack(_CHANNEL, self._last, multiple=True)
+        return self._ack()
 
     def acknowledge(self) -> None:
         """Acknowledge what has come, however little it is; to be called now and then."""
         link = self.link
         if link is not None and self._last > self._acknowledged:
-            self._acknowledged = self._last
-            link.core.send(codec.ack(_CHANNEL, self._last, multiple=True))
+            link.core.send(self._ack())
             link.kick()
+
+    def _ack(self) -> bytes:
+        self._acknowledged = self._last
+        return codec.ack(_CHANNEL, self._last, multiple=True)
 
     def cancelled(self, consumer: str) -> None:
         # The queue was deleted, or its leader moved. Setting all up anew finds out which.

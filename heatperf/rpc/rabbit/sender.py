@@ -15,6 +15,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any, Protocol
 
 from heatperf.rpc import envelope
@@ -219,7 +220,8 @@ class Sender(Kept):
         if not multiple:
             self._settle(unconfirmed.pop(tag, None), positive)
             return
-        for known in [known for known in unconfirmed if known <= tag] if tag else list(unconfirmed):
+        # Tags only grow, so the rest need not be looked at; 0 stands for all (basic.ack, delivery-tag).
+        for known in list(takewhile(lambda known: known <= tag, unconfirmed) if tag else unconfirmed):
             self._settle(unconfirmed.pop(known, None), positive)
 
     def _settle(self, message: Message | None, positive: bool) -> None:

@@ -28,8 +28,8 @@ from heatperf.rpc.correlation import Lost, NotDelivered, told
 from heatperf.rpc.methods import TOPIC
 from heatperf.rpc.rabbit.calls import Calls, Sent, Unroutable
 from heatperf.rpc.rabbit.hosts import Host, Hosts
-from heatperf.rpc.rabbit.kept import ATTEMPT
-from heatperf.rpc.rabbit.link import LinkLost, spawn
+from heatperf.rpc.rabbit.kept import ATTEMPT, Kept
+from heatperf.rpc.rabbit.link import LinkLost
 from heatperf.rpc.rabbit.presence import Presence
 from heatperf.rpc.rabbit.receiver import Receiver
 from heatperf.rpc.rabbit.sender import Sender
@@ -73,26 +73,18 @@ class RabbitTransport:
         settings = self._settings
         self._loop = loop
         self._ids = envelope.Ids()
-        self._sender = Sender(
-            loop,
+        self._sender = self._kept(
+            Sender,
             "messages to the engine",
-            Hosts(settings.hosts, settings.pace, settings.shuffle),
-            self._connect,
-            self._login,
-            self._calls.any,
             exchange=settings.control_exchange,
             durable=settings.durable,
             auto_delete=settings.auto_delete,
             topic=TOPIC,
             headers={"compression": envelope.COMPRESSIONS[settings.compression]} if settings.compression else None,
         )
-        self._receiver = Receiver(
-            loop,
+        self._receiver = self._kept(
+            Receiver,
             "replies",
-            Hosts(settings.hosts, settings.pace, settings.shuffle),
-            self._connect,
-            self._login,
-            self._calls.any,
             name=self._reply_queue,
             durable=settings.reply_durable,
             arguments_of_queue=settings.reply_arguments,
@@ -105,6 +97,11 @@ class RabbitTransport:
         self._receiver.start()
         self._sender.start()
         self._sweeper = loop.every(SWEEP, self._sweep)
+
+    def _kept(self, kind: type[Kept], purpose: str, **options: Any) -> Any:
+        settings = self._settings
+        hosts = Hosts(settings.hosts, settings.pace, settings.shuffle)
+        return kind(self._loop, purpose, hosts, self._connect, self._login, self._calls.any, **options)
 
     def stop(self) -> None:
         """Hang up. What is under way ends as if the broker had gone; later calls are refused."""
@@ -199,7 +196,7 @@ class RabbitTransport:
 
     def _begin_look(self) -> None:
         if self._looker is None:
-            self._looker = spawn(self._loop, self._look)
+            self._looker = self._loop.spawn_apart(self._look)
 
     def _await_look(self, seconds: float) -> None:
         waiter = self._loop.waiter()
