@@ -51,7 +51,11 @@ class Caller:
         self.fields: dict[str, Any] | None = None
         self.decisions: dict[str, bool] = {}
         self.decided_by: object = None
-        self.encoded: Any = None
+        self.encoded: bytes | None = None
+
+    def keep_encoded(self, encoded: bytes) -> None:
+        """Fill the memo ``encoded``."""
+        self.encoded = encoded
 
 
 def part(environ: dict[str, Any]) -> None:

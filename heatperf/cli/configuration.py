@@ -4,6 +4,8 @@ In: arguments. Out: text on standard output, an exit code. Raises ConfigurationE
 """
 
 import argparse
+import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,6 +22,9 @@ from heatperf.config.files import WrongArguments
 from heatperf.errors import ConfigurationError
 from heatperf.loops import check as check_loop
 from heatperf.server.sizing import workers_for
+
+#: Loggers that say at a start how the engines will be reached: which transport, because of which option, how safely.
+_TOLD_AT_START = ("heatperf.pipeline.application", "heatperf.rpc")
 
 
 def config(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
@@ -67,30 +72,59 @@ def _check(parser: argparse.ArgumentParser, conf: Any, options: argparse.Namespa
     """Try everything that :func:`serve` does before it listens."""
     # What was built, to be asked for advice without reading the policy files, and complaining of them, again.
     policies: list[Any] = []
+    told: list[str] = []
 
     def advise(_conf: Any) -> Iterator[Finding]:
+        yield from (Finding(None, text) for text in dict.fromkeys(told))
         yield from (Finding(file, text) for policy in policies for file, text in policy.unknown())
         if (found := tuned_of(options)) and (why := foreign(found)):
             yield Finding(None, why)
 
     try:
-        return check(
-            conf,
-            rest,
-            sys.stdout,
-            flags=[
-                lambda: refuse_other_programs(rest),
-                *([partial(check_loop, options.loop)] if options.loop else []),
-                lambda: workers_for(options.workers),
-                *(partial(bind_of, options, text) for text in options.bind),
-            ],
-            build=[lambda conf: settings_of(conf, options), lambda conf: _build_errors(conf, options, policies)],
-            advise=[advise],
-            development=options.dev,
-            adjust=partial(adjust, options=options),
-        )
+        with _heard(told):
+            return check(
+                conf,
+                rest,
+                sys.stdout,
+                flags=[
+                    lambda: refuse_other_programs(rest),
+                    *([partial(check_loop, options.loop)] if options.loop else []),
+                    lambda: workers_for(options.workers),
+                    *(partial(bind_of, options, text) for text in options.bind),
+                ],
+                build=[lambda conf: settings_of(conf, options), lambda conf: _build_errors(conf, options, policies)],
+                advise=[advise],
+                development=options.dev,
+                adjust=partial(adjust, options=options),
+            )
     except WrongArguments as error:
         _leave_with_usage(parser, error)
+
+
+@contextlib.contextmanager
+def _heard(told: list[str]) -> Iterator[None]:
+    """Meanwhile, warnings of the loggers in _TOLD_AT_START go into ``told``: they are advice, and no log is open."""
+    handler = _Listener(told)
+    loggers = [logging.getLogger(name) for name in _TOLD_AT_START]
+    before = [logger.propagate for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger, propagate in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = propagate
+
+
+class _Listener(logging.Handler):
+    def __init__(self, told: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._told = told
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._told.append(record.getMessage())
 
 
 def _build_errors(conf: Any, options: argparse.Namespace, policies: list[Any]) -> Iterator[ConfigurationError]:

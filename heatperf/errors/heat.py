@@ -497,9 +497,11 @@ class EngineUnavailable(Exception):
 
 
 class EngineLost(MessagingTimeout):
-    """The embedded engine went away before it answered, so nobody knows whether it carried the request out.
+    """No answer can come any more, and nobody knows whether an engine carried the request out.
 
-    A MessagingTimeout because that is what stock messaging makes of it, a minute later.
+    The embedded engine went away before it answered; or, with the lean transport over RabbitMQ, the reply queue was
+    lost with the answers in it. A MessagingTimeout because that is what stock messaging makes of it, once
+    rpc_response_timeout has passed.
     """
 
     safe = True

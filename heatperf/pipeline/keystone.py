@@ -18,9 +18,7 @@ def keystone_session(conf: Any) -> session.Session:
 
     verify = False if option("insecure") else option("ca_file") or True
     certificate, key = option("cert_file"), option("key_file")
-    return session.Session(
-        verify=verify, cert=(certificate, key) if certificate and key else certificate
-    )
+    return session.Session(verify=verify, cert=(certificate, key) if certificate and key else certificate)
 
 
 def auth_uri(conf: Any, v3: bool) -> str | None:

@@ -6,10 +6,12 @@ import subprocess
 import sys
 
 import pytest
+from oslo_config import cfg
 
 import heatperf
 from heatperf import cli
 from heatperf.config.paths import packaged_file
+from heatperf.pipeline import application
 
 BIN = pathlib.Path(sys.executable).parent
 PASSWORD = "s3cret-of-broker"
@@ -209,6 +211,52 @@ class TestCheck:
         (tmp_path / "policy.yaml").write_text('"stacks:indx": "!"\n')
         _, _, lines = self.checked(capsys, "--config-file", path)
         assert any("policy.yaml: " in line and "'stacks:index'?" in line for line in lines), lines
+
+    @pytest.mark.parametrize(
+        ("url", "text", "reason"),
+        [
+            ("fake://", "", "[DEFAULT] transport_url: the driver is fake, not rabbit"),
+            (
+                "rabbit://u:p@h/",
+                "[oslo_messaging_rabbit]\nkombu_compression = lzma\n",
+                "[oslo_messaging_rabbit] kombu_compression: a compression by lzma",
+            ),
+            (
+                "rabbit://u:p@h/?rabbit_login_method=RABBIT-CR-DEMO",
+                "",
+                "[oslo_messaging_rabbit] rabbit_login_method: a login by RABBIT-CR-DEMO",
+            ),
+            (
+                "rabbit://u:p@h/",
+                "[oslo_messaging_metrics]\nmetrics_enabled = true\n",
+                "[oslo_messaging_metrics] metrics_enabled: oslo.messaging itself counts its messages",
+            ),
+        ],
+    )
+    def test_stock_messaging_instead_of_the_lean_transport(self, heat_conf, capsys, caplog, url, text, reason):
+        path = pathlib.Path(heat_conf(text))
+        path.write_text(path.read_text().replace("fake://", url))
+        code, errors, lines = self.checked(capsys, "--config-file", str(path))
+        said = f"RPC goes over stock oslo.messaging, not the lean transport, because of {reason}"
+        assert (code, errors) == (0, []) and lines.count(f"WARNING: {said}") == 1, lines
+        caplog.clear()
+        application.build(cfg.CONF, "rpc")  # as a start does, and its log says the same
+        assert said in caplog.messages
+        path.write_text(path.read_text() + "[heatperf]\nrpc_transport = lean\n")
+        code, errors, lines = self.checked(capsys, "--config-file", str(path))
+        option, _, what = reason.partition(": ")
+        assert (code, len(errors)) == (2, 1) and errors[0].startswith(
+            f"ERROR: {option}: the lean RPC transport cannot do what is configured: {what} ("
+        )
+        path.write_text(path.read_text().replace("rpc_transport = lean", "rpc_transport = oslo"))
+        code, errors, lines = self.checked(capsys, "--config-file", str(path))
+        assert (code, errors) == (0, []) and "oslo.messaging, not" not in "".join(lines)
+
+    def test_a_broker_that_nobody_verifies(self, heat_conf, capsys):
+        path = pathlib.Path(heat_conf("[oslo_messaging_rabbit]\nssl = true\n"))
+        path.write_text(path.read_text().replace("fake://", "rabbit://u:p@h/"))
+        _, _, lines = self.checked(capsys, "--config-file", str(path))
+        assert any("WARNING: [oslo_messaging_rabbit] ssl_ca_file is not set" in line for line in lines), lines
 
     def test_show_takes_them_too(self, heat_conf, capsys):
         assert cli.main(["config", "show", "--config-file", heat_conf(), "--flavor", "standalone"]) == 0

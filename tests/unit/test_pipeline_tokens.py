@@ -1,12 +1,15 @@
 """What authtoken remembers: never more, longer or for others than keystonemiddleware would have said the same."""
 
+import contextvars
 import copy
 import datetime
 import gc
 import json
+import logging
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -18,10 +21,11 @@ from identity_rig import keystone, token_body
 from pipeline_rig import PASTE, Engine, Worker, configuration, together, wait_for
 from test_pipeline_identity import token_conf
 
-from heatperf.context import CALLER
+from heatperf.context import CALLER, RequestContext
 from heatperf.errors import DeadlineExceeded, Overloaded
 from heatperf.pipeline import authtoken, deploy, tokens
 from heatperf.pipeline.parts import Parts
+from heatperf.rpc import envelope
 from heatperf.rpc.client import EngineClient
 
 LONG_AGO = "2020-01-01T00:00:00.000000Z"
@@ -145,6 +149,18 @@ def ask(station, token="good", service=None, path="/v1/p1/stacks", method="GET",
     body = b"".join(station(environ, lambda status, headers, exc_info=None: begun.append((status, list(headers)))))
     [(status, answered)] = begun
     return status, answered, body, seen[0] if seen else None
+
+
+def encoded_for(environ):
+    """What of a request's context the lean RPC transport keeps with the caller, encoded now or before."""
+    context = contextvars.Context().run(
+        RequestContext,
+        auth_token=environ["HTTP_X_AUTH_TOKEN"],
+        auth_token_info=environ["keystone.token_info"],
+        user_id=environ["HTTP_X_USER_ID"],
+    )
+    context.remember(environ[CALLER])
+    return envelope.context_of(context)[0]
 
 
 def status(station, *args, **kwargs):
@@ -562,6 +578,38 @@ class TestMemory:
         kept.put("g", tokens.Answer(b"", 50.0, 20), 0.0)
         assert set(kept.entries) == {"a", "c", "e", "f", "g"}
 
+    def test_growth_makes_room(self):
+        kept = tokens.Bounded(100)
+        for name in "abc":
+            kept.put(name, tokens.Answer(b"", 50.0, 30), 0.0)
+        kept.grow("b", kept.entries["b"], 30)
+        assert (set(kept.entries), kept.size) == ({"b", "c"}, 90)
+        forgotten = kept.entries["c"]
+        kept.grow("c", forgotten, 80)
+        assert (set(kept.entries), kept.size) == ({"b"}, 60)
+        kept.grow("c", forgotten, 10)
+        kept.put("c", tokens.Answer(b"", 50.0, 30), 0.0)
+        kept.grow("c", forgotten, 10)
+        assert kept.size == 90
+
+    def test_the_encoded_context_counts(self, make, identity):
+        """It is as large as the token's data, and made with the first call to an engine."""
+        station = make("[heatperf]\ntoken_cache_bytes = 1048576\n")
+        text = json.dumps(token_body("alice", ("member", "reader"), "p1", catalog=CATALOG * 2))
+        cache = station._protocol.callers
+        for number in range(40):
+            identity.tokens[f"t{number}"] = json.loads(text)
+            environ = ask(station, f"t{number}")[3]
+            before = cache.size
+            encoded_for(environ)
+            caller = environ[CALLER]
+            assert len(caller.encoded) > 4000
+            if number < 5:  # nothing has to go yet
+                assert cache.size == before + sys.getsizeof(caller.encoded)
+            assert cache.size == sum(entry.size for entry in cache.entries.values()) <= cache.limit
+        assert 5 < len(cache.entries) < 40
+        assert encoded_for(environ) == caller.encoded
+
     def test_estimate_is_honest(self, make, identity):
         """Within a third of what the interpreter allocates, the context's fields included."""
         station = make("[heatperf]\ntoken_cache_bytes = 100000000\n")
@@ -581,6 +629,98 @@ class TestMemory:
         protocol = station._protocol
         estimated = protocol.callers.size + protocol.answers.size
         assert 0.67 < (used + 20 * 8000) / estimated < 1.33  # the rest of the overhead is for memos not made here
+
+
+class TestRefusedAtOnce:
+    """A 401 that needs no question is answered without keystonemiddleware's way, and nobody sees a difference."""
+
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        """Requests that went keystonemiddleware's way."""
+        asked = []
+        process = authtoken._Protocol.process_request
+        monkeypatch.setattr(
+            authtoken._Protocol, "process_request", lambda self, request: asked.append(1) or process(self, request)
+        )
+        return asked
+
+    def refused(self, station, caplog, environ):
+        """The answer, the lines in the log, and the entries of the environ that were left."""
+        caplog.clear()
+        caplog.set_level(logging.DEBUG, station._protocol.log.name)
+        begun = []
+        body = b"".join(station(environ, lambda status, headers, exc_info=None: begun.append((status, headers))))
+        plugin = environ.pop("keystone.token_auth")
+        lines = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+        return begun, body, lines, environ, type(plugin), plugin.user, plugin.service, plugin._auth
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {},
+            {"HTTP_X_AUTH_TOKEN": ""},
+            {"HTTP_X_STORAGE_TOKEN": ""},
+            {"HTTP_X_AUTH_TOKEN": "", "HTTP_X_STORAGE_TOKEN": "good"},
+            {"HTTP_X_AUTH_TOKEN": " unknown\t"},
+            {"HTTP_X_ROLES": "admin", "HTTP_X_IDENTITY_STATUS": "Confirmed"},
+        ],
+    )
+    def test_as_before(self, make, caplog, asked, headers):
+        station = make("[heatperf]\ntoken_negative_cache_time = 10\n")
+        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/v1/p1/stacks", "wsgi.url_scheme": "http", **headers}
+        status(station, "unknown")  # the first one tells, and from now on the token is known for a bad one
+        learnt, station._refusal = station._refusal, None
+        reference = self.refused(station, caplog, {**environ})
+        assert reference[0][0][0] == "401 Unauthorized" and reference[2]
+        station._refusal = learnt
+        asked.clear()
+        assert self.refused(station, caplog, {**environ}) == reference
+        assert self.refused(station, caplog, {**environ}) == reference
+        assert not asked
+
+    @pytest.mark.parametrize(
+        "token, service, headers, expected",
+        [
+            (None, None, {"HTTP_X_STORAGE_TOKEN": "good"}, 200),
+            ("good", None, {}, 200),
+            ("unknown", "nova", {}, 401),
+            (None, "nova", {}, 401),
+            (None, None, {"REQUEST_METHOD": "HEAD"}, 401),
+            ("other unknown", None, {}, 401),
+        ],
+    )
+    def test_what_has_to_be_looked_at(self, make, asked, token, service, headers, expected):
+        station = make("[heatperf]\ntoken_negative_cache_time = 10\n")
+        assert status(station, "unknown") == status(station, None) == 401
+        asked.clear()
+        assert status(station, token, service, **headers) == expected
+        assert asked
+
+    def test_a_token_that_is_good_by_now(self, make, identity, asked):
+        station = make("[heatperf]\ntoken_negative_cache_time = 10\n")
+        clock = Clock(station)
+        assert status(station, "late") == 401
+        identity.tokens["late"] = token_body("alice", ("member",), "p1")
+        assert status(station, "late") == 401
+        clock.passed += 11
+        assert status(station, "late") == 200
+
+    def test_decisions_that_are_left_to_the_application(self, make, asked):
+        station = make("delay_auth_decision = true\n")
+        for _ in range(3):
+            assert status(station, None) == status(station, "unknown") == 200
+        assert len(asked) == 6
+
+    def test_a_keystone_whose_url_is_still_to_be_found(self, make, asked):
+        station = make()
+        station._protocol._www_authenticate_uri = None
+        station._protocol._discovered_uri = lambda: found
+        found = None
+        assert ask(station, None)[1][-1] == ("WWW-Authenticate", 'Keystone uri="None"')
+        found = "http://public"
+        for _ in range(3):
+            assert ask(station, None)[1][-1] == ("WWW-Authenticate", 'Keystone uri="http://public"')
+        assert len(asked) == 2
 
 
 TOKENS = [
