@@ -13,8 +13,9 @@ import bz2
 import functools
 import json
 import os
+import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -68,6 +69,20 @@ OF_REQUEST = (
 _REQUEST_MEMBERS = [(f"_context_{name}", name) for name in OF_REQUEST]
 
 
+# A result as oslo.messaging writes it: JSON of a mapping, in it the text of another, whose members always come in this
+# order. Within a string of the inner one a quote would have three backslashes here, and those of the pattern have one,
+# with something else before it. So each of them begins or ends a string; from the last brace on, which closes the inner
+# mapping, the rest follows. Of members that come twice the last one counts.
+_RESULT_BEGINS = re.compile(rb'\{"oslo\.version": ?"2\.0", ?"oslo\.message": ?"\{').match
+_RESULT_ENDS = re.compile(
+    rb', ?\\"failure\\": ?null, ?\\"ending\\": ?true, ?\\"_msg_id\\": ?\\"([0-9a-f]{32})\\"'
+    rb'(?:, ?\\"_unique_id\\": ?\\"[0-9a-f]{32}\\")?\}"\}\Z'
+).search
+_LONGEST_END = 256
+_IDS = re.compile(rb'\\?"_msg_id\\?": ?\\?"([0-9a-f]{32})\\?"').findall
+_LIST_BEGINS = re.compile(rb'\{"oslo\.version": ?"2\.0", ?"oslo\.message": ?"\{\\"result\\": ?\[').match
+
+
 class MalformedReply(Exception):
     """What came is no reply of an engine."""
 
@@ -85,7 +100,8 @@ class Ids:
     """Ids of messages, as unlikely to meet again as random ones, at the price of a counter. Make it after the fork."""
 
     def __init__(self) -> None:
-        self._prefix = os.urandom(10).hex()
+        # A letter before the counter: 19 digits in a row would have every reply read the slow way, see jsontext.
+        self._prefix = f"{os.urandom(10).hex()[:19]}a"
         self._last = 0
 
     def next(self) -> str:
@@ -121,13 +137,13 @@ def members(values: Mapping[str, Any]) -> bytes:
     text = text[1:-1]
     if len(given) == len(values):
         return text
-    nothing = b",".join(_null(name) for name, value in values.items() if value is None)
+    nothing = _nulls(tuple([name for name, value in values.items() if value is None]))
     return text + b"," + nothing if text else nothing
 
 
-@functools.cache  # of names in the program, never of names that came with a request
-def _null(name: str) -> bytes:
-    return orjson.dumps(name) + b":null"
+@functools.lru_cache(1024)  # of names in the program, never of names that came with a request
+def _nulls(names: tuple[str, ...]) -> bytes:
+    return b",".join([orjson.dumps(name) + b":null" for name in names])
 
 
 def context_of(context: RequestContext) -> tuple[bytes, dict[str, Any]]:
@@ -151,7 +167,7 @@ def _encode_caller(caller: Caller, context: RequestContext) -> bytes | None:
         return None
     own = {f"_context_{name}": value for name, value in values.items() if name in OF_CALLER}
     encoded: bytes = b"," + escaped(members(own))
-    caller.encoded = encoded
+    caller.keep_encoded(encoded)
     return encoded
 
 
@@ -226,7 +242,10 @@ def plain(body: bytes) -> bytes:
 
 def decode_reply(body: bytes) -> Reply:
     """:raises MalformedReply:"""
-    message = _message(body)
+    return _reply(_message(body))
+
+
+def _reply(message: dict[str, Any]) -> Reply:
     msg_id = message.get("_msg_id")
     failure = message.get("failure")
     if not isinstance(msg_id, str):
@@ -242,6 +261,49 @@ def decode_reply(body: bytes) -> Reply:
     return Reply(msg_id, message.get("result"), failure, bool(message.get("ending", False)))
 
 
+def success_of(body: bytes) -> str | None:
+    """The _msg_id of a reply that holds a result, by its two ends alone; None where these do not say it for certain.
+
+    What is certain: that it is this reply, and a result, if it is JSON with one ``oslo.message``. So whoever decodes it
+    later looks again, see ``result_of``.
+    """
+    if _RESULT_BEGINS(body) is None:
+        return None
+    end = _RESULT_ENDS(body, max(0, len(body) - _LONGEST_END))
+    return None if end is None else end[1].decode()
+
+
+def elements_of(body: bytes) -> tuple[int, int] | None:
+    """Where in a reply the text of a list's elements begins and ends; it is escaped once more, as text in JSON.
+
+    :returns: None where there is no such list, or nothing in it, or ``success_of`` does not know the reply. What is
+        between the two is not looked at
+    """
+    begin = _LIST_BEGINS(body)
+    end = _RESULT_ENDS(body, max(0, len(body) - _LONGEST_END))
+    if begin is None or end is None or body[end.start() - 1] != ord("]") or begin.end() >= end.start() - 1:
+        return None
+    return begin.end(), end.start() - 1
+
+
+def result_of(body: bytes, only_plain: bool = False) -> Any:
+    """Decode a reply of which ``success_of`` has said whose it is.
+
+    :param only_plain: refuse NaN, lone surrogates and the like, of which orjson is not sure
+    :raises MalformedReply: it is something else after all
+    """
+    reply = _reply(_message(body, jsontext.decode_certain if only_plain else jsontext.decode))
+    if reply.msg_id != success_of(body) or reply.failure is not None or not reply.ending:
+        raise MalformedReply("a reply whose end says something else")
+    return reply.result
+
+
+def id_in(body: bytes) -> str | None:
+    """The id of the call that a malformed reply is meant for; None where that is not certain."""
+    found = set(_IDS(body))
+    return found.pop().decode() if len(found) == 1 else None
+
+
 def unique_id_of(body: bytes) -> str | None:
     """The id of a message of ours that the broker has sent back; None if it is not one."""
     try:
@@ -251,11 +313,11 @@ def unique_id_of(body: bytes) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _message(body: bytes) -> dict[str, Any]:
+def _message(body: bytes, decode: Callable[[bytes], Any] = jsontext.decode) -> dict[str, Any]:
     try:
         # Texts alone are wanted of this one, so it does not matter how numbers in it are read.
         envelope = orjson.loads(body if body.startswith(b"{") else plain(body))
-        message = jsontext.decode(envelope["oslo.message"].encode("utf-8", "surrogatepass"))
+        message = decode(envelope["oslo.message"].encode("utf-8", "surrogatepass"))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise MalformedReply("no message of oslo.messaging") from error
     if not isinstance(message, dict):

@@ -5,11 +5,11 @@ In: the body of a message. Out: the engine's result, when it is needed in the wo
 
 from typing import Any
 
-from heatperf.rpc import envelope
+from heatperf.rpc import envelope, remote
 
 
 class RawReply:
-    """A successful reply that has not been decoded.
+    """A result that has not been decoded, see envelope.success_of.
 
     :param body: the envelope, uncompressed
     """
@@ -20,5 +20,8 @@ class RawReply:
         self.body = body
 
     def result(self) -> Any:
-        """:raises envelope.MalformedReply:"""
-        return envelope.decode_reply(self.body).result
+        """:raises heat.RemoteError: it is something else"""
+        try:
+            return envelope.result_of(self.body)
+        except envelope.MalformedReply:
+            raise remote.unreadable() from None

@@ -5,8 +5,9 @@ import os
 import signal
 import time
 
+from _firewall import Firewall, obstacle
 from _proxy import FROM_BROKER, PUBLISHER, REPLIES, TO_BROKER
-from _stage import NEWS, QUORUM, QUORUM_QUEUE, WORKERS, Stage, until
+from _stage import NEWS, QUORUM, QUORUM_QUEUE, WORKERS, Stage, links, until
 from _verdict import RESPONSE, require
 
 #: [oslo_messaging_rabbit] heartbeat_timeout_threshold of these stages, seconds: dead peers are found after twice that.
@@ -29,8 +30,11 @@ def _cut(folder, node, turns, kinds, directions=(TO_BROKER, FROM_BROKER)):
             time.sleep(NEWS)
             stage.well(healed)
         stage.warm_up()
-        lengths = ", ".join(f"{LENGTHS[turn % len(LENGTHS)]:g}" for turn in range(turns))
-        return f"for {lengths} s; {stage.finish()}"
+        return f"for {_lengths(turns)} s; {stage.finish()}"
+
+
+def _lengths(turns):
+    return ", ".join(f"{LENGTHS[turn % len(LENGTHS)]:g}" for turn in range(turns))
 
 
 def cut(folder, node, turns=3):
@@ -56,6 +60,25 @@ def cut_to_broker(folder, node, turns=3):
 def cut_from_broker(folder, node, turns=3):
     """Nothing gets back from the broker."""
     return _cut(folder, node, turns, (PUBLISHER, REPLIES), (FROM_BROKER,))
+
+
+def packets_dropped(folder, node, turns=3):
+    """No packet passes between servers and broker, and nobody is told: neither end, nor who connects meanwhile."""
+    if why := obstacle():
+        return f"bytes held by a proxy, as {why}; {cut(folder, node, turns)}"
+    rabbit = {**QUORUM, "heartbeat_timeout_threshold": HEARTBEAT}
+    with Stage(folder, [node], rabbit, QUORUM_QUEUE) as stage, Firewall(node.port) as firewall:
+        for turn in range(turns):
+            stage.warm_up()
+            stage.strike()
+            firewall.cut(exempt=links(stage.engine.pid, {node.port}))
+            stage.last(LENGTHS[turn % len(LENGTHS)])
+            firewall.heal()
+            healed = time.monotonic()
+            time.sleep(NEWS)
+            stage.well(healed)
+        stage.warm_up()
+        return f"packets dropped by nftables for {_lengths(turns)} s; {stage.finish()}"
 
 
 def reply_queue_expired(folder, node, turns=1):

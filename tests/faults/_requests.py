@@ -57,7 +57,8 @@ class Record:
         )
 
 
-GOOD = (200, 201, 302)
+#: 404 only where it was asked for: see _judge.
+GOOD = (200, 201, 302, 404)
 TEMPLATE = {"heat_template_version": "2021-04-16", "resources": {"r": {"type": "OS::Heat::None"}}}
 
 
@@ -81,8 +82,16 @@ def _template(marker):
     return "GET", f"/{marker}/1/template", None, 200
 
 
+def _missing(marker):
+    return "GET", f"/{marker}", None, 404
+
+
 #: Each is one call of the engine. By name, since the server is told no more than that.
-KINDS = {"create": _create, "large": _create_large, "lookup": _lookup, "show": _show, "template": _template}
+KINDS = {
+    "create": _create, "large": _create_large, "lookup": _lookup, "show": _show, "template": _template,
+    "missing": _missing,
+}  # fmt: skip
+#: Those that an engine answers which knows every name; "missing" is for one that knows none.
 _CHOICE = ["create", "lookup", "show", "show", "template", "create", "lookup", "show", "large"]
 
 
@@ -133,10 +142,14 @@ def probe(port, kind="show"):
 
 
 class Load:
-    """Clients at work from ``with`` to the end of its block, each in a thread, each on a connection that it keeps."""
+    """Clients at work from ``with`` to the end of its block, each in a thread, each on a connection that it keeps.
 
-    def __init__(self, port, clients=12, pause=PAUSE):
+    :param kinds: keys of KINDS, what they ask
+    """
+
+    def __init__(self, port, clients=12, pause=PAUSE, kinds=()):
         self._port = port
+        self._kinds = kinds or _CHOICE
         self._pause = pause
         self._stopped = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(clients)]
@@ -183,6 +196,6 @@ class Load:
         chance = random.Random()
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
         while not self._stopped.is_set():
-            self._records[number].append(send(connection, chance.choice(_CHOICE)))
+            self._records[number].append(send(connection, chance.choice(self._kinds)))
             self._stopped.wait(chance.uniform(0.0, 2 * self._pause))
         connection.close()

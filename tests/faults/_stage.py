@@ -110,6 +110,8 @@ class Stage:
 
     #: [heatperf] of the servers, besides what all stages have
     heatperf = {}
+    #: what the load asks (default: all sorts), and what is asked besides it
+    kinds, kind = (), "show"
 
     def __init__(
         self, folder, nodes, rabbit=(), queue=PASSING_QUEUE, keeps=True, networked=False, engine=True, casts=True,
@@ -149,7 +151,7 @@ class Stage:
             if self._casts:
                 self.caster.start()
                 stack.callback(self.caster.stop)
-            self.load = stack.enter_context(Load(self.server.port, self._clients, self._pause))
+            self.load = stack.enter_context(Load(self.server.port, self._clients, self._pause, self.kinds))
             self._stack = stack.pop_all()
         return self
 
@@ -159,7 +161,15 @@ class Stage:
     def _conf(self):
         ports = [self.proxy.port] if self.proxy else [node.port for node in self.nodes]
         hosts = ",".join(f"{self.broker.user}:{self.broker.password}@127.0.0.1:{port}" for port in ports)
-        sections = {
+        sections = self._sections(hosts)
+        return "\n".join(
+            f"[{section}]\n" + "".join(f"{name} = {value}\n" for name, value in options.items())
+            for section, options in sections.items()
+        )
+
+    def _sections(self, hosts):
+        """Of heat.conf."""
+        return {
             "DEFAULT": {"transport_url": f"rabbit://{hosts}/", "rpc_response_timeout": f"{RESPONSE:g}"},
             "paste_deploy": {"flavor": "noauth", "api_paste_config": ROOT / "etc" / "heatperf" / "api-paste.ini"},
             "oslo_policy": {"enforce_new_defaults": "false"},
@@ -167,10 +177,6 @@ class Stage:
             | self.heatperf,
             "oslo_messaging_rabbit": self.rabbit,
         }
-        return "\n".join(
-            f"[{section}]\n" + "".join(f"{name} = {value}\n" for name, value in options.items())
-            for section, options in sections.items()
-        )
 
     # Parts
 
@@ -211,7 +217,7 @@ class Stage:
         """
         now = time.monotonic()
         self.strikes[-1][1] = now
-        probes = [probe(self.server.port) for _ in range(PROBES)]
+        probes = [probe(self.server.port, self.kind) for _ in range(PROBES)]
         self.probes += probes
         require(all(p.answered for p in probes), "the first requests after the recovery failed", probes)
         since = since or now
@@ -226,9 +232,9 @@ class Stage:
         until(lambda: self.engine.consumes() > self.strikes[-1][0], "the engine consumes again")
         self.well(broker_back)
 
-    def probe(self, kind="show"):
+    def probe(self):
         """One request besides the load."""
-        record = probe(self.server.port, kind)
+        record = probe(self.server.port, self.kind)
         self.probes.append(record)
         return record
 
@@ -239,10 +245,10 @@ class Stage:
             self._waiting.append(self.begin(WORKERS))
             time.sleep(min(left, PAUSE))
 
-    def begin(self, number, kind="show"):
+    def begin(self, number):
         """As many requests besides the load, at once; returns a function that waits for their records."""
         found = []
-        threads = [threading.Thread(target=lambda: found.append(self.probe(kind)), daemon=True) for _ in range(number)]
+        threads = [threading.Thread(target=lambda: found.append(self.probe()), daemon=True) for _ in range(number)]
         for thread in threads:
             thread.start()
 
@@ -282,7 +288,7 @@ class Stage:
         workers = self.workers()
         require(len(workers) == WORKERS, f"{WORKERS} workers were expected: {workers}")
         for worker in workers:
-            found = links(worker, ports)
+            found = len(links(worker, ports))
             require(found == 2, f"a worker has {found} connections to the broker")
 
     # For the verdict
@@ -305,7 +311,7 @@ class Stage:
         return found
 
     def deliveries(self):
-        """What the engines have got, in order."""
+        """What the engines have got, in order; None if they keep no record."""
         found = [line for engine in self.engines for line in engine.lines() if "unique" in line]
         return sorted(found, key=lambda line: line["at"])
 
@@ -324,14 +330,14 @@ def _is_worker(pid):
 
 
 def links(pid, ports):
-    """How many TCP connections a process has to one of these ports of this machine."""
-    inodes = set()
+    """Local ports of the TCP connections that a process has to one of these ports of this machine."""
+    locals_ = {}
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         words = line.split()
         if int(words[2].partition(":")[2], 16) in ports and words[3] == "01":
-            inodes.add(words[9])
+            locals_[words[9]] = int(words[1].partition(":")[2], 16)
     held = set()
     for entry in os.listdir(f"/proc/{pid}/fd"):
         with contextlib.suppress(OSError):
             held.add(os.readlink(f"/proc/{pid}/fd/{entry}")[len("socket:[") : -1])
-    return len(held & inodes)
+    return [local for inode, local in locals_.items() if inode in held]

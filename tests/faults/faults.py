@@ -5,8 +5,7 @@ fault, and an exit code.
 
 Comes in: names of faults, all by default. Goes out: their lines, and 1 if any rule was broken (_verdict.py says which
 there are); what a failed one leaves behind (logs, records) stays in a folder that its line names. A fault is a function
-of a folder, a broker and a count, in _of_broker.py, _of_network.py or _of_engine.py; it returns what it has seen, and
-raises Unmet.
+of a folder, a broker and a count, in one of _of_*.py; it returns what it has seen, and raises Unmet.
 """
 
 import argparse
@@ -35,8 +34,10 @@ from _of_network import (  # noqa: E402
     cut_publisher,
     cut_replies,
     cut_to_broker,
+    packets_dropped,
     reply_queue_expired,
 )
+from _of_stock_engine import killed_stock  # noqa: E402
 from _stage import Stage  # noqa: E402
 from _verdict import Unmet  # noqa: E402
 from stack import RabbitMQ, StackError  # noqa: E402
@@ -56,10 +57,12 @@ FAULTS = {
     "cut-replies": (cut_replies, 1),
     "cut-to-broker": (cut_to_broker, 1),
     "cut-from-broker": (cut_from_broker, 1),
+    "packets-dropped": (packets_dropped, 2),
     "busy-loop": (busy, 2),
     "odd-replies": (odd_replies, 60),
     "engine-killed": (killed_mid_call, 1),
     "engine-absent": (absent, 1),
+    "stock-engine-killed": (killed_stock, 1),
 }
 
 

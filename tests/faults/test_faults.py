@@ -1,10 +1,18 @@
-"""A few of ``make faults``, one turn each, and the rules themselves."""
+"""A few of ``make faults``, one turn each, the rules themselves, and what must leave no trace."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from _firewall import Firewall, obstacle, tables
 from _of_broker import consumer_cancelled, killed
 from _requests import Record
+from _stage import until
 from _verdict import CONNECT, RESPONSE, SLACK, Unmet, judge
 from stack import RabbitMQ
 
@@ -74,6 +82,12 @@ def test_what_is_allowed():
     )
 
 
+def test_without_a_record_of_the_engine_what_clients_see_is_judged():
+    assert judge(stage([record(), timed_out()], None)).startswith("2 requests; 1 500 MessagingTimeout; longest wait")
+    with pytest.raises(Unmet, match="outlived"):
+        judge(stage([record(seconds=RESPONSE + SLACK + 0.1)], None))
+
+
 @pytest.mark.parametrize(
     "broken, reason",
     [
@@ -100,3 +114,70 @@ def test_what_is_allowed():
 def test_what_is_not(broken, reason):
     with pytest.raises(Unmet, match=reason):
         judge(broken)
+
+
+needs_nftables = pytest.mark.skipif(bool(obstacle()), reason=obstacle() or "usable")
+
+
+@pytest.fixture
+def pair():
+    """Both ends of a connection, and the port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client, listener.accept()[0] as server:
+            client.settimeout(10)
+            yield client, server, port
+
+
+@needs_nftables
+def test_packets_are_dropped_and_come_through_again(pair):
+    client, server, port = pair
+    with Firewall(port) as firewall:
+        firewall.cut()
+        server.sendall(b"x")
+        client.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+        with pytest.raises(TimeoutError):
+            socket.create_connection(("127.0.0.1", port), 0.3)
+        firewall.heal()
+        client.settimeout(10)
+        assert client.recv(1) == b"x"
+        firewall.cut(exempt=[client.getsockname()[1]])
+        client.sendall(b"y")
+        assert server.recv(1) == b"y"
+    assert os.getpid() not in tables()
+
+
+_CUTTER = """
+import sys
+sys.path[:0] = [sys.argv[1]]
+from _firewall import Firewall
+Firewall(int(sys.argv[2])).cut()
+print("cut", flush=True)
+sys.stdin.read()
+"""
+
+
+@needs_nftables
+def test_a_killed_test_leaves_no_rules(pair):
+    client, server, port = pair
+    here = str(Path(__file__).parent)
+    with subprocess.Popen(
+        [sys.executable, "-c", _CUTTER, here, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as cutter:
+        assert cutter.stdout.readline() == b"cut\n"
+        assert cutter.pid in tables()
+        server.sendall(b"x")
+        cutter.send_signal(signal.SIGKILL)
+    assert client.recv(1) == b"x"
+    until(lambda: cutter.pid not in tables(), "the rules are gone")
+
+
+@needs_nftables
+def test_rules_that_nobody_holds_go_with_the_next_test():
+    gone = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True).stdout.strip()
+    subprocess.run(["nft", "add", "table", "inet", f"heatperf_faults_{gone}"], check=True)
+    assert int(gone) in tables()
+    with Firewall(1):
+        assert int(gone) not in tables()

@@ -1,5 +1,6 @@
 """The pure parts of the rabbit transport and of its correlation, fed with a clock and with what a broker says."""
 
+import json
 import random
 
 import pytest
@@ -177,6 +178,64 @@ class TestCalls:
         calls.end(late)
         calls.replied(envelope({"_msg_id": "late", "result": [1], "failure": None, "ending": True}))
         assert ended(late) is None and "show_stack came too late" in caplog.text
+
+
+class TestRawReplies:
+    MSG_ID = "1f" * 16
+
+    def replied(self, raw_above, rows=1000, **parts):
+        content = {"result": ["x"] * rows, "failure": None, "ending": True, "_msg_id": self.MSG_ID} | parts
+        calls, call = Calls(10), sent(self.MSG_ID)
+        call.raw_above = raw_above
+        calls.begin(call)
+        body = envelope(content)
+        calls.replied(body)
+        return calls, call, body
+
+    def test_a_large_result_is_left_as_it_is(self):
+        calls, call, body = self.replied(5000)
+        assert ended(call).body is body and ended(call).result() == ["x"] * 1000 and not calls.any()
+
+    @pytest.mark.parametrize(
+        ("raw_above", "rows"),
+        [(None, 1000), (50_000, 1000), (5000, 10)],
+        ids=["not asked for", "not as large", "small"],
+    )
+    def test_others_are_decoded(self, raw_above, rows):
+        calls, call, _body = self.replied(raw_above, rows)
+        assert ended(call) == ["x"] * rows and not calls.any()
+
+    def test_a_failure_is_raised(self):
+        _calls, call, _body = self.replied(5000, failure=json.dumps({"class": "ValueError", "module": "builtins"}))
+        assert ended(call) is ValueError
+
+    def test_a_sign_of_life_ends_nothing(self):
+        calls, call, _body = self.replied(5000, ending=False)
+        assert ended(call) is None and calls.any()
+
+    @pytest.mark.parametrize("rows", (1, 5000))
+    def test_one_that_cannot_be_read_ends_the_call_it_is_meant_for(self, rows):
+        for failure in ("{", "[]", "[" * 100_000, 7):
+            calls, call, _body = self.replied(rows, failure=failure)
+            assert ended(call) is heat.RemoteError and not calls.any()
+
+    def test_one_that_is_cut_off(self):
+        _calls, call, body = self.replied(5000, ending=False)
+        assert ended(call) is None
+        for size in (len(body) - 1, len(body) - 3):
+            calls, call, _body = self.replied(5000, ending=False)
+            calls.replied(body[:size])
+            assert ended(call) is heat.RemoteError and not calls.any()
+
+    def test_one_that_may_be_meant_for_two(self):
+        calls, call, _body = self.replied(1, ending=False)
+        other = {"result": ["2e" * 16], "_msg_id": "2e" * 16}
+        calls.replied(envelope({"_msg_id": self.MSG_ID, "failure": 7})[:-1] + b", " + envelope(other)[1:-1])
+        assert ended(call) is None and calls.any()
+
+    def test_one_that_nobody_waits_for(self, caplog):
+        self.replied(5000, _msg_id="2e" * 16)
+        assert "nobody waits for" in caplog.text
 
 
 class TestUnderWay:

@@ -9,15 +9,17 @@ import logging
 from collections import OrderedDict
 from typing import Any
 
-from heatperf.errors import heat
 from heatperf.rpc import envelope, remote
 from heatperf.rpc.correlation import Lost, NotDelivered, Pending, UnderWay
 from heatperf.rpc.rabbit.sender import Outcome
+from heatperf.rpc.raw import RawReply
 
 LOG = logging.getLogger(__name__)
 
 # So many calls that are over are remembered, to say of a late reply what it was for.
 _REMEMBERED = 256
+# Bytes of a reply that is decoded without a look at whose it is: that would take longer.
+_LARGE = 4096
 
 
 class Unroutable(NotDelivered):
@@ -29,9 +31,10 @@ class Sent(Pending):
 
     :param msg_id: what its reply carries; "" for a cast, which ends with its confirm
     :param reach_by: the moment by which it must have left
+    :ivar raw_above: see EngineClient.call
     """
 
-    __slots__ = ("body", "expiration", "msg_id", "reach_by", "unique_id", "withdrawn")
+    __slots__ = ("body", "expiration", "msg_id", "raw_above", "reach_by", "unique_id", "withdrawn")
 
     def __init__(self, waiter: Any, method: str, unique_id: str, msg_id: str, deadline: float, reach_by: float) -> None:
         super().__init__(waiter, method, deadline)
@@ -40,6 +43,7 @@ class Sent(Pending):
         self.reach_by = reach_by
         self.body = b""
         self.expiration: int | None = None
+        self.raw_above: int | None = None
         self.withdrawn = False
 
     def again(self, waiter: Any) -> None:
@@ -96,10 +100,16 @@ class Calls:
 
     def replied(self, body: bytes) -> None:
         """Something has come into the reply queue. What is no reply, or a late or second one, is logged and dropped."""
+        if len(body) > _LARGE and self._given_raw(body):
+            return
         try:
             reply = envelope.decode_reply(body)
         except envelope.MalformedReply as error:
             LOG.warning("Dropped a message from the reply queue: %s", error)
+            # No other one will come.
+            call = self._under_way.end(envelope.id_in(body))
+            if call is not None:
+                call.token.throw(remote.unreadable())
             return
         call = self._under_way.get(reply.msg_id)
         if call is None or not call.msg_id:
@@ -112,6 +122,16 @@ class Calls:
             self._under_way.end(reply.msg_id)
             call.token.wake(reply.result)
         # else a sign of life, which only clients with a call monitor ask for
+
+    def _given_raw(self, body: bytes) -> bool:
+        """Give a reply to a call that takes it undecoded, if it is one."""
+        msg_id = envelope.success_of(body)
+        call = None if msg_id is None else self._under_way.get(msg_id)
+        if msg_id is None or call is None or call.raw_above is None or len(body) <= call.raw_above:
+            return False
+        self._under_way.end(msg_id)
+        call.token.wake(RawReply(body))
+        return True
 
     def lost(self, renamed: bool) -> None:
         """The reply queue is gone: calls that have left get no answer any more.
@@ -143,4 +163,4 @@ def _rebuilt(failure: dict[str, Any]) -> Exception:
         return remote.rebuild(failure)
     except Exception:  # it describes no exception; the connection must not suffer
         LOG.exception("A failure that cannot be read")
-        return heat.RemoteError("", "a failure that cannot be read", [])
+        return remote.unreadable()
