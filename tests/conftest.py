@@ -8,6 +8,7 @@ began.
 Layers are the folders under tests/; the last lines of a run count each.
 """
 
+import gc
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -42,6 +43,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[LAUNCHER] = Launcher()
     config.stash[CLOSING] = []
+
+
+def pytest_collection_finish() -> None:
+    # Modules, items and their parameters live as long as the run. Every full collection would look through them again.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -80,9 +87,7 @@ def cloud(launcher: Launcher, stack_directory: Path, broker: RabbitMQ, keystone:
 
 
 @pytest.fixture(scope="session")
-def api(
-    request: pytest.FixtureRequest, launcher: Launcher, stack_directory: Path, cloud: Cloud
-) -> Iterator[ApiServer]:
+def api(request: pytest.FixtureRequest, launcher: Launcher, stack_directory: Path, cloud: Cloud) -> Iterator[ApiServer]:
     """The API server in front of the cloud, with two workers, where Keystone's catalog says."""
     server = UpstreamApi if request.config.getoption("--api") == "upstream" else Heatperf
     part = launcher.start(server(stack_directory / "api", cloud.config_file, cloud.api_port, workers=2))

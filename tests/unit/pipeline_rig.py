@@ -110,6 +110,7 @@ class Worker:
         self._sock = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port: int = self._sock.getsockname()[1]
         self._up = threading.Event()
+        self._timers: list[Any] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         assert self._up.wait(TIMEOUT)
@@ -117,6 +118,15 @@ class Worker:
     def _run(self) -> None:
         self.thread_id = threading.get_ident()
         self.loop = loops.create(self._loop_name)
+        # A worker's process ends with its loop. Here a timer that still runs would keep the pipeline, with all rules of
+        # its policy, for all the tests that follow.
+        every = self.loop.every
+
+        def remembered(seconds: float, function: Callable[[], Any]) -> Any:
+            self._timers.append(every(seconds, function))
+            return self._timers[-1]
+
+        self.loop.every = remembered
         server = HttpServer(self.loop, lambda *call: self.pipeline.wsgi(*call), HttpLimits())
 
         def boot() -> None:
@@ -152,6 +162,7 @@ class Worker:
     def close(self) -> None:
         self.loop.run_on_loop(self.loop.stop_accepting)
         self.loop.run_on_loop(self.pipeline.stop)
+        self.loop.run_on_loop(lambda: [timer.cancel() for timer in self._timers])
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(TIMEOUT)
         assert not self._thread.is_alive()
