@@ -4,7 +4,7 @@ In: JSON text as bytes; plain data. Out: plain data; bytes. Raised: what the sta
 
 Clients and engines may send what only the standard library reads as it was meant. orjson refuses NaN, Infinity, lone
 surrogates and numbers beyond a float, which then take the slow way; but it reads an integer beyond 64 bits as a float
-without a word, so texts with that many digits in a row are not shown to it, and it takes deeper nesting than the
+without a word, so texts with a number of that many digits are not shown to it, and it takes deeper nesting than the
 standard library, which ``decode`` leaves as it is and ``decode_as_clients_know`` does not.
 
 Encoding uses orjson's output only where nothing in it can differ: integers beyond 64 bits, keys that are not strings,
@@ -15,6 +15,7 @@ would write in its own way are handed back to us. What is JSON text already (Enc
 import gc
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -26,12 +27,15 @@ OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 # Every digit becomes a 0: a run of them is then found by a plain search, some ten times faster than by a pattern.
 _DIGITS = bytes(ord("0") if chr(code).isdigit() and code < 128 else code for code in range(256))
 #: The smallest integer beyond 64 bits that a text may hold has 19 digits and a minus.
-_LONG_NUMBER = b"0" * 19
+_LONG_RUN = b"0" * 19
+#: Ids have such runs as well, now and then. A number stands after one of these, or at the beginning.
+_LONG_NUMBER = re.compile(rb"(?:\A|[:,\[ \t\r\n])-?0{19}").search
 #: Levels that orjson writes, all of which the standard library reads.
 MOST_LEVELS = 254
 #: Bytes from which on the garbage collector is kept out of decoding: each of its rounds looks at all that is there so
 #: far, which doubles the time.
 _UNCOLLECTED = 65_536
+_NO_FLOATS = frozenset((str, int, bool, type(None)))
 
 
 class Encoded:
@@ -83,7 +87,7 @@ def decode(data: bytes) -> Any:
     :raises RecursionError: what only the standard library reads is nested too deeply for it
     """
     try:
-        return _decode_fast(data)
+        return decode_certain(data)
     except orjson.JSONDecodeError:
         return decode_exactly(data)
 
@@ -91,7 +95,7 @@ def decode(data: bytes) -> Any:
 def decode_as_clients_know(data: bytes) -> Any:
     """As decode_exactly in everything, mostly by orjson."""
     try:
-        value = _decode_fast(data)
+        value = decode_certain(data)
         # What has no more brackets than that cannot be nested more deeply; of the rest the encoder finds out.
         if data.count(b"{") + data.count(b"[") > MOST_LEVELS and not _is_small(value):
             orjson.dumps(value)
@@ -101,9 +105,13 @@ def decode_as_clients_know(data: bytes) -> Any:
         return json.loads(data.decode("utf-8"))
 
 
-def _decode_fast(data: bytes) -> Any:
-    """:raises orjson.JSONDecodeError: it is for the standard library to read or refuse"""
-    if _LONG_NUMBER in data.translate(_DIGITS):
+def decode_certain(data: bytes) -> Any:
+    """As decode_exactly, by orjson alone.
+
+    :raises orjson.JSONDecodeError: it is for the standard library to read or refuse
+    """
+    digits = data.translate(_DIGITS)
+    if _LONG_RUN in digits and _LONG_NUMBER(digits):
         raise orjson.JSONDecodeError("a long number", "", 0)
     return uncollected(orjson.loads, data)
 
@@ -190,7 +198,7 @@ def has_non_finite(value: Any) -> bool:
             if not math.isfinite(item):
                 return True
         elif isinstance(item, dict):
-            stack.extend(item.values())
+            stack += [each for each in item.values() if type(each) not in _NO_FLOATS]
         elif isinstance(item, (list, tuple)):
-            stack.extend(item)
+            stack += [each for each in item if type(each) not in _NO_FLOATS]
     return False

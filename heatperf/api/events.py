@@ -29,7 +29,12 @@ class EventController(Controller):
         if resource_name is not None:
             filters = {**(filters or {}), "resource_name": resource_name}
         replies = self.engine.call(
-            request.context, "list_events", stack_identity=identity, filters=filters or None, **params
+            request.context,
+            "list_events",
+            raw_above=self.services.heavy.raw_above,
+            stack_identity=identity,
+            filters=filters or None,
+            **params,
         )
         result = self.render("events", replies, {"base": request.base_url})
         if resource_name is not None and result == {"events": []}:

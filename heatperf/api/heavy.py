@@ -86,11 +86,16 @@ class Heavy:
                 found[name] = Encoded(piece, head["size"] if name == "template" else None)
         return found
 
+    @property
+    def raw_above(self) -> int | None:
+        """For EngineClient.call, where ``render`` gets its result."""
+        return None if self._helpers is None else RENDERED_IN_PLACE
+
     def render(self, kind: str, reply: bytes, given: dict[str, Any]) -> Encoded | None:
         """Render a listing.
 
         :param kind: a key of views.LISTINGS, ``given`` its arguments after the replies
-        :param reply: as the engine wrote it
+        :param reply: of a RawReply
         :returns: None where that is for the worker to do
         """
         if self._helpers is None:

@@ -29,6 +29,7 @@ class ResourceController(Controller):
         replies = self.engine.call(
             request.context,
             "list_stack_resources",
+            raw_above=self.services.heavy.raw_above,
             stack_identity=identity,
             nested_depth=depth,
             with_detail=detailed,

@@ -40,6 +40,29 @@ _TAGS = ("tags", "tags_any", "not_tags", "not_tags_any")
 _LISTING = {**_PAGING, **dict.fromkeys((*_FLAGS, *_TAGS), SINGLE)}
 
 
+def _asked(given: Any) -> tuple[dict[str, Any], dict[str, Any] | None, bool]:
+    """What a listing is asked for: arguments of list_stacks but for the filters; these; whether to count.
+
+    :raises webob.exc.HTTPBadRequest: by a word that is none
+    """
+    params = select(given, _LISTING)
+    filters = select(given, _FILTERS) or None
+    with bad_request():
+        for flag in ("show_deleted", "show_nested"):
+            if flag in params:
+                params[flag] = boolean(flag, params[flag])
+        if "limit" in params:
+            params["limit"] = integer("limit", params["limit"])
+        if "show_hidden" in params:
+            params["show_hidden"] = boolean("show_hidden", params["show_hidden"])
+        for name in _TAGS:
+            if name in params:
+                params[name] = tags(params[name])
+        with_count = given.get("with_count")
+        counted = bool(with_count) and boolean("with_count", with_count)
+    return params, filters, counted
+
+
 class StackController(Controller):
     """Actions on stacks."""
 
@@ -58,22 +81,9 @@ class StackController(Controller):
         return self._list(request, admin_context())
 
     def _list(self, request: Any, context: Any) -> Any:
-        params = select(request.params, _LISTING)
-        filters = select(request.params, _FILTERS) or None
-        with bad_request():
-            for flag in ("show_deleted", "show_nested"):
-                if flag in params:
-                    params[flag] = boolean(flag, params[flag])
-            if "limit" in params:
-                params["limit"] = integer("limit", params["limit"])
-            if "show_hidden" in params:
-                params["show_hidden"] = boolean("show_hidden", params["show_hidden"])
-            for name in _TAGS:
-                if name in params:
-                    params[name] = tags(params[name])
-            with_count = request.params.get("with_count")
-            counted = bool(with_count) and boolean("with_count", with_count)
-        replies = self.engine.call(context, "list_stacks", filters=filters, **params)
+        params, filters, counted = _asked(request.params) if request.params else ({}, None, False)
+        raw_above = self.services.heavy.raw_above
+        replies = self.engine.call(context, "list_stacks", raw_above=raw_above, filters=filters, **params)
         count = None
         if counted:
             narrowed = {name: params[name] for name in (*_FLAGS, *_TAGS) if name in params}

@@ -10,16 +10,20 @@ worker (form HERE), so that there is one behaviour and not two.
     HERE    nothing: dates, sets, keys that are no strings, what contains itself
 """
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import orjson
 
 from heatperf import jsontext
-from heatperf.api import codec, template_format, views
+from heatperf.api import codec, stack_text, template_format, views
 from heatperf.helper.server import REFUSALS, Task
 from heatperf.rpc import envelope
+
+LOG = logging.getLogger(__name__)
 
 PLAIN, EXACT, HERE = "plain", "exact", "here"
 
@@ -96,17 +100,32 @@ def list_view(arguments: dict[str, Any], body: bytes) -> _Result:
     """Render the answer to a listing.
 
     :param arguments: ``kind``, a key of views.LISTINGS, and ``given``, the arguments of that after the replies
-    :param body: the engine's reply, as it came from the broker
+    :param body: of a RawReply
     """
+    kind, given = arguments["kind"], arguments["given"]
+    if jsontext.has_non_finite(given):
+        return _LEFT
+    with _for_others():
+        data = stack_text.stack_page(body, **given) if kind == "stacks" else None
+        if data is not None:
+            return {"form": PLAIN}, data
+    with _for_others():
+        replies = envelope.result_of(body, only_plain=True)
+        if replies:
+            # What orjson has read it writes as the standard library would: it holds no NaN, and no other type.
+            return {"form": PLAIN}, orjson.dumps(views.LISTINGS[kind](replies, **given))
+    return _LEFT
+
+
+@contextlib.contextmanager
+def _for_others() -> Iterator[None]:
+    """Whatever goes wrong here, somebody else will find out what it is, who does the same in another way."""
     try:
-        replies = envelope.decode_reply(body).result
-        if not replies:
-            return _LEFT
-        return {"form": PLAIN}, codec.encode(views.LISTINGS[arguments["kind"]](replies, **arguments["given"]))
+        yield
     except MemoryError:
         raise
-    except Exception:  # noqa: BLE001 - the worker will find out
-        return _LEFT
+    except Exception as error:  # noqa: BLE001 - see above
+        LOG.debug("A listing is rendered in another way: %s", type(error).__name__)
 
 
 TASKS: Mapping[str, Task] = {

@@ -101,6 +101,8 @@ def stacks(base: str, replies: list[Any], with_project: bool) -> list[dict[str, 
 
 def page_of(request: Any) -> dict[str, Any]:
     """Return what ``stack_page`` wants to know of the request, as plain data."""
+    if not request.params:
+        return {"base": request.base_url, "url": "", "limit": 0, "query": []}
     limit = 0
     with suppress(ValueError):
         limit = int(request.params.get("limit") or 0)
@@ -118,10 +120,21 @@ def stack_page(
     :param query: pairs, without the marker
     """
     items = stacks(base, replies, with_project)
-    result: dict[str, Any] = {"stacks": items}
-    if limit > 0 and limit == len(items):
+    return {"stacks": items, **page_end(items[-1] if items else {}, len(items), url, limit, query, count)}
+
+
+def page_end(
+    last: Mapping[str, Any], size: int, url: str, limit: int, query: Iterable[Any], count: int | None
+) -> dict[str, Any]:
+    """Render what follows the stacks of a page; see ``stack_page``.
+
+    :param last: of the stacks
+    :param size: how many they are
+    """
+    result: dict[str, Any] = {}
+    if limit > 0 and limit == size:
         pairs = [(name, value) for name, value in query]
-        result["links"] = [{"rel": "next", "href": f"{url}?{urlencode([*pairs, ('marker', items[-1]['id'])])}"}]
+        result["links"] = [{"rel": "next", "href": f"{url}?{urlencode([*pairs, ('marker', last['id'])])}"}]
     if count is not None:
         result["count"] = count
     return result

@@ -13,6 +13,7 @@ from typing import Any
 
 import gevent
 from gevent.event import Event
+from gevent.exceptions import HubDestroyed
 from gevent.hub import Hub, get_hub
 from greenlet import getcurrent
 
@@ -160,6 +161,8 @@ class GeventLoop(GreenletLoop):
 
 def log_error(context: Any, kind: Any, value: Any, tb: Any) -> None:
     """Instead of gevent's print to stderr: what escapes a greenlet goes to the log."""
+    if isinstance(value, HubDestroyed):
+        raise value  # that is how a hub ends
     if value is None or isinstance(value, gevent.GreenletExit):
         return
     if not isinstance(value, BaseException):

@@ -14,7 +14,8 @@ from heatperf.rpc.methods import METHODS
 class Transport(Protocol):
     """What EngineClient needs from a message transport.
 
-    One with a true ``takes_encoded`` takes arguments that are Encoded (see jsontext).
+    One with a true ``takes_encoded`` takes arguments that are Encoded (see jsontext). ``call`` of one with a true
+    ``gives_raw`` has a further argument ``raw_above``, as EngineClient.call.
     """
 
     def start(self, loop: Any) -> None:
@@ -43,17 +44,31 @@ class EngineClient:
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
+        self._gives_raw: bool = getattr(transport, "gives_raw", False)
 
-    def call(self, context: RequestContext, method: str, *, timeout: float | None = None, **arguments: Any) -> Any:
+    def call(
+        self,
+        context: RequestContext,
+        method: str,
+        *,
+        timeout: float | None = None,
+        raw_above: int | None = None,
+        **arguments: Any,
+    ) -> Any:
         """Call ``method`` and return its result.
 
         :param timeout: seconds to wait for the reply; None means rpc_response_timeout. The one method that has an
             argument of this name is told it too: it shall give up when its caller does
+        :param raw_above: a result whose message has more bytes than that may come as a RawReply; None: decoded always
         """
         spec = METHODS[method]
         if "timeout" in spec.arguments:
             arguments["timeout"] = timeout
-        return self.transport.call(context, method, spec.message(method, arguments), spec.version, timeout)
+        message = spec.message(method, arguments)
+        if raw_above is not None and self._gives_raw:
+            transport: Any = self.transport
+            return transport.call(context, method, message, spec.version, timeout, raw_above)
+        return self.transport.call(context, method, message, spec.version, timeout)
 
     def cast(self, context: RequestContext, method: str, **arguments: Any) -> None:
         """Send ``method`` without waiting for a result."""

@@ -30,19 +30,24 @@ class Method:
 
     version: str = BASE_VERSION
     arguments: MappingProxyType[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    _required: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        required = tuple(name for name, default in self.arguments.items() if default is REQUIRED)
+        object.__setattr__(self, "_required", required)
 
     def message(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments for the wire.
 
         :raises TypeError: an argument is unknown or missing (as a Python call would)
         """
-        unknown = given.keys() - self.arguments.keys()
-        if unknown:
-            raise TypeError(f"{name}() got an unexpected argument {sorted(unknown)[0]!r}")
         message = {**self.arguments, **given}
-        missing = [key for key, value in message.items() if value is REQUIRED]
-        if missing:
-            raise TypeError(f"{name}() misses argument {missing[0]!r}")
+        if len(message) > len(self.arguments):
+            unknown = given.keys() - self.arguments.keys()
+            raise TypeError(f"{name}() got an unexpected argument {min(unknown)!r}")
+        for key in self._required:
+            if message[key] is REQUIRED:
+                raise TypeError(f"{name}() misses argument {key!r}")
         return message
 
 

@@ -284,8 +284,8 @@ class TestListings:
     }
 
     @staticmethod
-    def reply(result, **more):
-        inner = json.dumps({"result": result, "failure": None, "_msg_id": "1", "ending": True, **more})
+    def reply(result):
+        inner = json.dumps({"result": result, "failure": None, "ending": True, "_msg_id": "1f" * 16})
         return json.dumps({"oslo.version": "2.0", "oslo.message": inner}).encode()
 
     @pytest.mark.parametrize("kind", views.LISTINGS)
@@ -301,6 +301,18 @@ class TestListings:
 
     def test_what_is_no_reply(self, client, both):
         assert client.do(both.render, "stacks", b"{}", self.GIVEN["stacks"]) is None
+
+    def test_a_reply_that_is_another_s_after_all(self, client, both):
+        """Its end says whose it is, and what orjson reads of it is another one's."""
+        other = self.reply([{"stack_name": "other"}])[:-1].replace(b"1f", b"2e")
+        twofold = other + b', "x": ' + self.reply(self.REPLIES["stacks"]).partition(b'"oslo.message": ')[2]
+        for body in (twofold, self.reply([{}]) + b" ", self.reply([{}]).replace(b"true", b"false")):
+            assert client.do(both.render, "stacks", body, self.GIVEN["stacks"]) is None
+
+    @pytest.mark.parametrize("count", [math.nan, math.inf, 10**30])
+    def test_a_count_that_only_the_standard_library_writes(self, client, both, count):
+        given = self.GIVEN["stacks"] | {"count": count}
+        assert client.do(both.render, "stacks", self.reply(self.REPLIES["stacks"]), given) is None
 
 
 def test_a_helper_needs_no_openstack_library():

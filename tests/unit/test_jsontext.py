@@ -45,6 +45,15 @@ def test_tokens_in_any_order(text, frame):
     assert outcome(jsontext.decode_as_clients_know, data) == outcome(exactly, data)
 
 
+@pytest.mark.parametrize("digits", ("9" * 19, "9" * 32))
+def test_digits_within_a_string_are_for_orjson(digits):
+    data = f'{{"id": "{digits}", "of": ["{digits}", "a{digits}"], "x-{digits}": 1.{digits}}}'.encode()
+    assert jsontext.decode_certain(data) == exactly(data)
+    for number in (digits, f"-{digits}", f"[{digits}]", f'{{"a":\n{digits}}}', f"[1,{digits}]"):
+        with pytest.raises(orjson.JSONDecodeError):
+            jsontext.decode_certain(number.encode())
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=40))
 @example(b'{"a": "\xed\xa0\x80"}')

@@ -16,15 +16,17 @@ import pytest
 from broker_rig import Broker, echo, envelope, silent, tls_in_front
 from identity_rig import keystone
 from pipeline_rig import edited, running, together
-from rabbit_rig import Client, connected, settings, wait_for
+from rabbit_rig import Client, connected, settings, somebody, wait_for
 from test_pipeline_identity import token_conf
 
 from heatperf import loops
 from heatperf.errors import Overloaded, heat
 from heatperf.rpc.amqp import codec
+from heatperf.rpc.client import EngineClient
 from heatperf.rpc.rabbit.hosts import Host, Pace
 from heatperf.rpc.rabbit.settings import RabbitSettings
 from heatperf.rpc.rabbit.transport import RabbitTransport
+from heatperf.rpc.raw import RawReply
 
 on_each_loop = pytest.mark.parametrize("loop_name", loops.available())
 
@@ -58,6 +60,21 @@ class TestMessages:
         assert first.content["version"] == "1.33" and first.content["_timeout"] is None
         assert first.content["_reply_q"] in broker.queues
         assert first.header.endswith(codec.short_string("20000"))  # expiration
+
+    @on_each_loop
+    def test_a_large_result_may_come_as_it_is(self, loop_name, broker):
+        broker.engine = lambda broker, message: broker.reply(message, message.content["args"], _unique_id="e2" * 16)
+        with connected(loop_name, broker) as client:
+            engine = EngineClient(client.transport)
+
+            def call(size, raw_above):
+                found = engine.call(somebody(), "show_stack", raw_above=raw_above, stack_identity='"é' * size)
+                raw = isinstance(found, RawReply)
+                return raw, (found.result() if raw else found)["stack_identity"]
+
+            for size, raw_above in ((100_000, 65_536), (100_000, None), (10, 65_536)):
+                found = client.loop.run_on_loop(call, size, raw_above)
+                assert found == (size > 10 and raw_above is not None, '"é' * size)
 
     @on_each_loop
     def test_two_hundred_at_once(self, loop_name, broker):

@@ -136,6 +136,11 @@ class Connection:
 
     # Outgoing
 
+    @property
+    def has_output(self) -> bool:
+        """Whether ``take`` has something."""
+        return bool(self._out)
+
     def take(self, now: float) -> bytes:
         """Bytes for the broker, b"" if there are none.
 

@@ -135,16 +135,17 @@ class Kept:
         while not self._stopped:
             host = self._hosts.next()
             self._attempted = time.monotonic()
-            link = None
+            link, refusal = None, None
             try:
                 link = self._attempt(host)
             except (AmqpError, LinkLost, OSError, MalformedFrame) as error:
-                if not self._stopped:
-                    self._say(host, error)
+                refusal = error
             except Exception:
                 LOG.exception("Unexpected error while connecting to the broker at %s", host)
             if link is not None:
                 self._use(host, link)
+            elif refusal is not None and not self._stopped:
+                self._say(host, refusal)  # not while it is handled: oslo.log would add it to the line
             if not self._stopped:
                 self._pause(self._hosts.failed())
 
@@ -234,6 +235,9 @@ class Kept:
             LOG.info("The broker takes messages again")
         else:
             LOG.warning("The broker takes no messages at the moment: %s", reason)
+
+    def heard(self) -> bool:
+        return False
 
     def ended(self, reason: Exception) -> None:
         self._gone.wake()

@@ -58,6 +58,12 @@ class Owner(Protocol):
 
     def blocked(self, reason: str | None) -> None: ...
 
+    def heard(self) -> bool:
+        """All that came at once has been told.
+
+        :returns: whether ``fill`` has something because of it
+        """
+
     def ended(self, reason: Exception) -> None:
         """The link is no more; nothing is called after this."""
 
@@ -192,7 +198,8 @@ class Link:
         try:
             while self.ended_by is None and (data := self._receiving.recv(RECEIVE, wait_first=True)):
                 self.core.receive(data, time.monotonic())
-                self.kick()
+                if self._ear.heard() or self.core.has_output:
+                    self.kick()
         except codec.MalformedFrame as error:
             reason = LinkLost(f"it does not speak AMQP 0-9-1: {error}")
         except OSError as error:
@@ -284,6 +291,9 @@ class _Ear:
     def channel_closed(self, channel: int, error: ChannelClosed) -> None:
         if self.owner is not None:
             self.owner.channel_closed(channel, error)
+
+    def heard(self) -> bool:
+        return self.owner is not None and self.owner.heard()
 
     def delivered(self, _channel: int, tag: int, body: bytes) -> None:
         if self.owner is not None:

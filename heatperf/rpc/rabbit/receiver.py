@@ -152,10 +152,11 @@ class Receiver(Kept):
         self._last = tag
         self._on_reply(body)
 
+    def heard(self) -> bool:
+        return self._last - self._acknowledged >= self._batch
+
     def fill(self) -> bytes:
-        if self._last - self._acknowledged < self._batch:
-            return b""
-        return self._ack()
+        return self._ack() if self.heard() else b""
 
     def acknowledge(self) -> None:
         """Acknowledge what has come, however little it is; to be called now and then."""

@@ -96,9 +96,10 @@ class Sender(Kept):
     def publish(self, message: Message) -> None:
         """Have a message sent as soon as there is a link; see the module's text."""
         # While the broker takes nothing, the oldest are the first that nobody waits for any more.
-        for queue in (self._queue, self._held):
-            while queue and queue[0].withdrawn:
-                queue.popleft()
+        if self._queue or self._held:
+            for queue in (self._queue, self._held):
+                while queue and queue[0].withdrawn:
+                    queue.popleft()
         self._queue.append(message)
         if self.link is not None:
             self.link.kick()

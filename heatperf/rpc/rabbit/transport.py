@@ -52,6 +52,8 @@ class RabbitTransport:
 
     #: See jsontext.Encoded.
     takes_encoded = True
+    #: See client.Transport.
+    gives_raw = True
 
     def __init__(self, settings: RabbitSettings) -> None:
         self._settings = settings
@@ -113,17 +115,25 @@ class RabbitTransport:
             self._receiver.stop()
 
     def call(
-        self, context: RequestContext, method: str, arguments: dict[str, Any], version: str, timeout: float | None
+        self,
+        context: RequestContext,
+        method: str,
+        arguments: dict[str, Any],
+        version: str,
+        timeout: float | None,
+        raw_above: int | None = None,
     ) -> Any:
         """Send a call and park until its answer.
 
         :param timeout: seconds in which all of it happens; None: rpc_response_timeout
+        :param raw_above: see EngineClient.call
         """
         seconds = self._settings.response_timeout if timeout is None else timeout
         unique_id, msg_id = self._ids.next(), self._ids.next()
         sent = self._sent(method, seconds, unique_id, msg_id)
         # What nobody waits for any more need not be done.
         sent.expiration = int(seconds * 1000)
+        sent.raw_above = raw_above
         try:
             return self._deliver(sent, context, arguments, version)
         except heat.EngineLost as error:
