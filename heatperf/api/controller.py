@@ -79,7 +79,8 @@ class Controller:
             found = self.services.heavy.render(kind, replies.body, given)
             if found is not None:
                 return found
-            replies = replies.result()
+            raw = replies
+            return self.services.heavy.beside(lambda: views.LISTINGS[kind](raw.result(), **given))
         return views.LISTINGS[kind](replies, **given)
 
     def enforce(self, request: Any, action: str) -> None:

@@ -7,13 +7,16 @@ A helper process does it; without one ([heatperf] helper_processes = 0) a native
 done in place. Where the round trip begins to cost the loop less than the work is written in docs/decisions.md.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from heatperf import jsontext
 from heatperf.api import tasks, template_format
+from heatperf.errors import Overloaded
 from heatperf.helper.client import Helpers
+from heatperf.helper.frames import MAX_BODY
 from heatperf.jsontext import Encoded
 
 #: Characters of a text that is parsed in place. YAML takes 0.3 ms for a thousand.
@@ -24,6 +27,8 @@ READ_IN_PLACE = 65_536
 RENDERED_IN_PLACE = 65_536
 #: Seconds for all of it, waiting included: less than clients and proxies wait.
 PATIENCE = 45.0
+#: Seconds for a listing, which the worker can render as well.
+LISTING_PATIENCE = 5.0
 
 #: How a body begins to say that its template is an object, in the form that most clients write.
 _OBJECTS = (b'"template": {', b'"template":{')
@@ -96,12 +101,23 @@ class Heavy:
 
         :param kind: a key of views.LISTINGS, ``given`` its arguments after the replies
         :param reply: of a RawReply
-        :returns: None where that is for the worker to do
+        :returns: None where that is for the worker to do, also because the helpers are too busy: the engine has done
+            its part already
         """
-        if self._helpers is None:
+        if self._helpers is None or len(reply) > MAX_BODY:
             return None
-        head, body = self._helpers.run("list_view", {"kind": kind, "given": given}, reply, PATIENCE)
+        try:
+            head, body = self._helpers.run("list_view", {"kind": kind, "given": given}, reply, LISTING_PATIENCE)
+        except Overloaded:
+            return None
         return Encoded(body) if head["form"] == tasks.PLAIN else None
+
+    def beside(self, function: Callable[[], Any]) -> Any:
+        """Run in a native thread, which takes turns with the loop, what no helper has done.
+
+        :returns: what the function returns; raises what it raises, and Overloaded
+        """
+        return self._threads.run(function)
 
 
 def measured(template: Encoded, limit: int) -> None:

@@ -56,6 +56,8 @@ _ROWS = re.compile(rb"(?s:%b|(\{.*?\}))(?:, (?=%b)|\Z)" % (_ROW, _BEGIN))
 
 # If most of the first rows have another form, another engine has sent them, and parsing all at once is faster.
 _SAMPLE = 16
+# The same where a fourth of the bytes, or more, is in such rows.
+_MOST_ODD = 4
 
 
 def stack_page(body: bytes, base: str, with_project: bool, **page: Any) -> bytes | None:
@@ -72,6 +74,8 @@ def stack_page(body: bytes, base: str, with_project: bool, **page: Any) -> bytes
     if sum(match[match.re.groups] is not None for match in islice(_ROWS.finditer(body, *span), _SAMPLE)) > _SAMPLE // 2:
         return None
     found = _ROWS.findall(body, *span)
+    if len(found) > _SAMPLE and sum([len(row[-1]) for row in found]) > len(body) // _MOST_ODD:
+        return None
     pieces = _pieces(found, start, base, with_project)
     last_id, odd = found[-1][2], found[-1][-1]
     last = orjson.loads(_odd(odd, base, with_project)) if odd else {"id": last_id.decode()}

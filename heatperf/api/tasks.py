@@ -114,6 +114,11 @@ def list_view(arguments: dict[str, Any], body: bytes) -> _Result:
         if replies:
             # What orjson has read it writes as the standard library would: it holds no NaN, and no other type.
             return {"form": PLAIN}, orjson.dumps(views.LISTINGS[kind](replies, **given))
+    with _for_others():
+        replies = envelope.result_of(body)
+        data = jsontext.encode_plain(views.LISTINGS[kind](replies, **given)) if replies else None
+        if data is not None:
+            return {"form": PLAIN}, data
     return _LEFT
 
 

@@ -76,6 +76,7 @@ def _check(parser: argparse.ArgumentParser, conf: Any, options: argparse.Namespa
 
     def advise(_conf: Any) -> Iterator[Finding]:
         yield from (Finding(None, text) for text in dict.fromkeys(told))
+        told.clear()
         yield from (Finding(file, text) for policy in policies for file, text in policy.unknown())
         if (found := tuned_of(options)) and (why := foreign(found)):
             yield Finding(None, why)
@@ -99,6 +100,9 @@ def _check(parser: argparse.ArgumentParser, conf: Any, options: argparse.Namespa
             )
     except WrongArguments as error:
         _leave_with_usage(parser, error)
+    finally:
+        for text in dict.fromkeys(told):  # there were errors, so nobody has asked for advice
+            print(text, file=sys.stderr)
 
 
 @contextlib.contextmanager

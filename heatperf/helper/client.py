@@ -166,8 +166,10 @@ class Helpers:
     #: Seconds to wait for a helper where there is none: the supervisor is about to start one.
     CONNECT_DEADLINE = 5.0
     RETRY_INTERVAL = 0.05
-    #: Requests that one worker has under way at most; each holds a template in memory.
+    #: Requests that one worker has under way at most; each holds a body in memory.
     MOST_UNDER_WAY = 128
+    #: Bytes that they have together; a single one may have more.
+    MOST_BYTES = 64 * 1024 * 1024
     #: Helpers that one task may end.
     MOST_DEATHS = 2
 
@@ -175,7 +177,7 @@ class Helpers:
         self._paths = [check_path(path, "helper") for path in paths]
         self._links: dict[str, Link] = {}
         self._loop: Any = None
-        self._under_way = 0
+        self._under_way = self._bytes = 0
 
     def start(self, loop: Any) -> None:
         """Remember the loop; the first request connects. Called in the worker."""
@@ -198,11 +200,13 @@ class Helpers:
         :param seconds: in which all of it happens, waiting for a helper included
         :raises Exception: see the module's text
         """
-        if self._under_way >= self.MOST_UNDER_WAY:
+        size = len(body)
+        if self._under_way >= self.MOST_UNDER_WAY or (self._bytes and self._bytes + size > self.MOST_BYTES):
             raise Overloaded("Too many requests wait for a helper process", retry_after=1)
         end = time.monotonic() + seconds
         deaths = 0
         self._under_way += 1
+        self._bytes += size
         try:
             while True:
                 link = self._reach(min(end, time.monotonic() + self.CONNECT_DEADLINE))
@@ -219,6 +223,7 @@ class Helpers:
                     return _outcome(task, message)
         finally:
             self._under_way -= 1
+            self._bytes -= size
 
     def _reach(self, by: float) -> Link:
         """The link that has least to do; parks until there is one.

@@ -45,6 +45,8 @@ REFUSALS: dict[str, type[Exception]] = {
 
 #: Requests that may wait; those beyond are refused.
 QUEUE_LIMIT = 256
+#: Bytes of their bodies; a single one may have more.
+MOST_WAITING = 128 * 1024 * 1024
 MAX_CONNECTIONS = 4096
 RECEIVE = 1_048_576
 #: Seconds to wait for the next bytes of a request before the next task, and how often at most.
@@ -93,6 +95,7 @@ class Server:
         self._task_cpu = task_cpu
         self._selector = selectors.DefaultSelector()
         self._waiting: deque[Request] = deque()
+        self._bytes = 0  # of their bodies
         self._connections = 0
         self._arriving: set[Connection] = set()  # those with a part of a request
 
@@ -116,7 +119,9 @@ class Server:
                         self._serve(key.data, events)
                 rounds += 1
                 if self._waiting and not (found and patience):
-                    self._work(self._waiting.popleft())
+                    request = self._waiting.popleft()
+                    self._bytes -= len(request.message.body)
+                    self._work(request)
                     rounds = 0
 
     # Connections
@@ -165,10 +170,12 @@ class Server:
             until = head.get("until")
             if not isinstance(until, (int, float)) or not isinstance(head.get("arguments"), dict):
                 raise MalformedFrame("a request without deadline or arguments")
-            if len(self._waiting) >= self._queue_limit:
+            size = len(message.body)
+            if len(self._waiting) >= self._queue_limit or (self._waiting and self._bytes + size > MOST_WAITING):
                 self._tell(connection, {"id": head["id"], "busy": True})
             else:
                 self._waiting.append(Request(connection, message, until))
+                self._bytes += size
         if connection.frames.partial:
             self._arriving.add(connection)
         else:

@@ -100,8 +100,7 @@ class Ids:
     """Ids of messages, as unlikely to meet again as random ones, at the price of a counter. Make it after the fork."""
 
     def __init__(self) -> None:
-        # A letter before the counter: 19 digits in a row would have every reply read the slow way, see jsontext.
-        self._prefix = f"{os.urandom(10).hex()[:19]}a"
+        self._prefix = os.urandom(10).hex()
         self._last = 0
 
     def next(self) -> str:
@@ -300,7 +299,10 @@ def result_of(body: bytes, only_plain: bool = False) -> Any:
 
 def id_in(body: bytes) -> str | None:
     """The id of the call that a malformed reply is meant for; None where that is not certain."""
-    found = set(_IDS(body))
+    try:
+        found = set(_IDS(body if body.startswith(b"{") else plain(body)))
+    except MalformedReply:
+        return None
     return found.pop().decode() if len(found) == 1 else None
 
 

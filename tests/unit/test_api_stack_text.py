@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from heatperf.api import stack_text, tasks, views
+from heatperf.api import codec, stack_text, tasks, views
 from heatperf.rpc import envelope
 
 PROPERTY = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
@@ -139,6 +139,22 @@ def test_ordinary_listings_are_not_parsed(monkeypatch):
     monkeypatch.setattr(stack_text.views, "stack", lambda *given: shown.append(given[1]) or {"id": "x"})
     found = orjson.loads(stack_text.stack_page(reply(rows), BASE, False, **NO_PAGE))
     assert shown == odd and [len(each) for each in found["stacks"][49:53]] == [13, 1, 1, 13]
+
+
+def test_listings_that_are_mostly_odd_after_all_are_parsed():
+    plain, odd = [row(number) for number in range(40)], row(stack_status_reason='"' * 200)
+    assert stack_text.stack_page(reply([*plain, odd]), BASE, False, **NO_PAGE) is not None
+    assert stack_text.stack_page(reply([*plain, *[odd] * 30]), BASE, False, **NO_PAGE) is None
+
+
+def test_what_orjson_is_not_sure_of_is_rendered_beside_the_loop_too():
+    rows = [*map(row, range(40)), row(stack_status_reason='port "x" 12345678901234567890 failed')]
+    given = {"base": BASE, "with_project": False, **NO_PAGE}
+    head, body = tasks.list_view({"kind": "stacks", "given": given}, reply(rows))
+    assert head == {"form": tasks.PLAIN} and body == codec.encode(views.stack_page(rows, **given))
+    for value in (float("nan"), 10**30, "\ud800"):  # what orjson would write in another way is for the worker
+        head, _body = tasks.list_view({"kind": "stacks", "given": given}, reply([*rows, row(tags=value)]))
+        assert head["form"] == tasks.HERE
 
 
 def test_another_engine_s_listings_are_parsed():

@@ -204,6 +204,19 @@ def test_listings_are_what_they_are_in_the_worker(serving, name):
     assert set(engines[3].raw) == {"list_stacks", "list_stack_resources", "list_events", None}
 
 
+def test_listings_need_no_helper(serving, tmp_path, monkeypatch):
+    """Who has the engine's answer is not refused: none runs, or they have enough to do."""
+    monkeypatch.setattr(Helpers, "CONNECT_DEADLINE", 0.2)
+    engine = Giving(lambda *_: [listed("stacks", number) for number in range(60)])
+    right = serving(Engine(engine.answer)).get("/v1/admin/stacks", Host="h")
+    assert right.status == 200
+    alone = serving(engine, path=str(tmp_path)[:50] + "/none").get("/v1/admin/stacks", Host="h")
+    monkeypatch.setattr(Helpers, "MOST_UNDER_WAY", 0)
+    busy = serving(engine, True).get("/v1/admin/stacks", Host="h")
+    assert engine.raw == ["list_stacks"] * 2
+    assert (alone.status, alone.body) == (busy.status, busy.body) == (right.status, right.body)
+
+
 def test_a_reply_that_is_another_s_after_all_is_nobody_s(serving):
     """What no engine has written; the worker only looks at the ends of what it does not read."""
     inner = json.dumps({"result": [{"secret": "x"}], "failure": None, "ending": True, "_msg_id": "2e" * 16})

@@ -139,6 +139,17 @@ class TestLimits:
         first.join()
         client.run("echo")
 
+    def test_nor_more_bytes(self, gevent_pair, tmp_path):
+        _helper, client = gevent_pair
+        client.helpers.MOST_BYTES = 10
+        first = client.begin("hold", b"x" * 20, begun=str(tmp_path / "b"), until=str(tmp_path / "u"))
+        wait_for((tmp_path / "b").exists)
+        with pytest.raises(Overloaded):
+            client.run("echo", b"x")
+        (tmp_path / "u").touch()
+        first.join()
+        assert client.run("echo", b"y" * 20)
+
     def test_nobody_waits_longer_than_the_deadline_and_what_is_late_is_not_begun(self, pair, tmp_path):
         _helper, client = pair
         first = client.begin("hold", begun=str(tmp_path / "b"), until=str(tmp_path / "u"))

@@ -4,7 +4,6 @@ import contextlib
 import contextvars
 import datetime
 import json
-import re
 import string
 from types import SimpleNamespace
 from typing import Any
@@ -175,12 +174,6 @@ def test_ids_do_not_meet() -> None:
     one, other = envelope.Ids(), envelope.Ids()
     ids = [ids.next() for _ in range(1000) for ids in (one, other)]
     assert len(set(ids)) == 2000 and {len(text) for text in ids} == {32}
-
-
-def test_ids_have_no_long_run_of_digits() -> None:
-    """It would pass for a number beyond 64 bits, which orjson is not trusted with: a reply holds the id."""
-    for _ in range(200):
-        assert not re.search("[0-9]{19}", envelope.Ids().next()[10:])
 
 
 @pytest.mark.parametrize("how", sorted(set(envelope.COMPRESSIONS) - {"bz2"}))

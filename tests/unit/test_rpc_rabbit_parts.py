@@ -2,12 +2,14 @@
 
 import json
 import random
+import zlib
 
 import pytest
 from broker_rig import envelope
 
 from heatperf.errors import Overloaded, heat
 from heatperf.rpc import correlation
+from heatperf.rpc import envelope as rpc_envelope
 from heatperf.rpc.correlation import Lost, NotDelivered, Pending, UnderWay
 from heatperf.rpc.rabbit.calls import Calls, Sent, Unroutable
 from heatperf.rpc.rabbit.hosts import Host, Hosts, Pace
@@ -226,6 +228,25 @@ class TestRawReplies:
             calls, call, _body = self.replied(5000, ending=False)
             calls.replied(body[:size])
             assert ended(call) is heat.RemoteError and not calls.any()
+
+    def test_one_that_is_compressed(self):
+        calls, call, body = self.replied(5000, ending=False)
+        calls.replied(zlib.compress(body[:-3]))
+        assert ended(call) is heat.RemoteError and not calls.any()
+
+    def test_none_ends_a_cast(self, caplog):
+        calls, cast = Calls(10), sent("")
+        cast.unique_id = self.MSG_ID
+        calls.begin(cast)
+        calls.replied(envelope({"_msg_id": self.MSG_ID, "failure": 7}))
+        assert ended(cast) is None and calls.any() and "Dropped a message" in caplog.text
+
+    def test_a_late_one_is_not_decoded(self, monkeypatch, caplog):
+        calls, call, body = self.replied(5000, ending=False)
+        calls.end(call)
+        monkeypatch.setattr(rpc_envelope, "decode_reply", lambda _body: pytest.fail("it was decoded"))
+        calls.replied(envelope({"result": ["x"] * 5000, "failure": None, "ending": True, "_msg_id": self.MSG_ID}))
+        assert "came too late" in caplog.text
 
     def test_one_that_may_be_meant_for_two(self):
         calls, call, _body = self.replied(1, ending=False)

@@ -99,22 +99,24 @@ class Calls:
                 self._over.popitem(last=False)
 
     def replied(self, body: bytes) -> None:
-        """Something has come into the reply queue. What is no reply, or a late or second one, is logged and dropped."""
+        """Something has come into the reply queue. What is no reply, or a late or second one, is logged and dropped; a
+        call whose reply cannot be read ends with an error, as no other one will come."""
         if len(body) > _LARGE and self._given_raw(body):
             return
         try:
             reply = envelope.decode_reply(body)
         except envelope.MalformedReply as error:
-            LOG.warning("Dropped a message from the reply queue: %s", error)
-            # No other one will come.
-            call = self._under_way.end(envelope.id_in(body))
-            if call is not None:
-                call.token.throw(remote.unreadable())
+            call = self._call(envelope.id_in(body))
+            if call is None:
+                LOG.warning("Dropped a message from the reply queue: %s", error)
+                return
+            LOG.error("The reply to %s cannot be read: %s", call.method, error)
+            self._under_way.end(call.key)
+            call.token.throw(remote.unreadable())
             return
-        call = self._under_way.get(reply.msg_id)
-        if call is None or not call.msg_id:
-            method = self._over.pop(reply.msg_id, None)
-            LOG.warning("Dropped a reply that nobody waits for: %s", f"{method} came too late" if method else "unknown")
+        call = self._call(reply.msg_id)
+        if call is None:
+            self._nobody_waits(reply.msg_id)
         elif reply.failure is not None:
             self._under_way.end(reply.msg_id)
             call.token.throw(_rebuilt(reply.failure))
@@ -124,14 +126,28 @@ class Calls:
         # else a sign of life, which only clients with a call monitor ask for
 
     def _given_raw(self, body: bytes) -> bool:
-        """Give a reply to a call that takes it undecoded, if it is one."""
+        """Give a reply to a call that takes it undecoded, if it is one, or to nobody. False: it is to be decoded."""
         msg_id = envelope.success_of(body)
-        call = None if msg_id is None else self._under_way.get(msg_id)
-        if msg_id is None or call is None or call.raw_above is None or len(body) <= call.raw_above:
+        if msg_id is None:
             return False
-        self._under_way.end(msg_id)
-        call.token.wake(RawReply(body))
+        call = self._call(msg_id)
+        if call is None:
+            self._nobody_waits(msg_id)
+        elif call.raw_above is None or len(body) <= call.raw_above:
+            return False
+        else:
+            self._under_way.end(msg_id)
+            call.token.wake(RawReply(body))
         return True
+
+    def _call(self, msg_id: str | None) -> Sent | None:
+        """The call that waits for a reply with that id; a cast waits for none."""
+        sent = self._under_way.get(msg_id)
+        return sent if sent is not None and sent.msg_id else None
+
+    def _nobody_waits(self, msg_id: str) -> None:
+        method = self._over.pop(msg_id, None)
+        LOG.warning("Dropped a reply that nobody waits for: %s", f"{method} came too late" if method else "unknown")
 
     def lost(self, renamed: bool) -> None:
         """The reply queue is gone: calls that have left get no answer any more.
