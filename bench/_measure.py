@@ -25,6 +25,8 @@ from _workloads import BY_KEY, HOST, HTTP
 from stack.api import ApiServer
 from stack.process import StackError
 
+import heatperf.loops
+
 
 @contextlib.contextmanager
 def _all_started(rig: Rig, workers: int) -> Iterator[list[tuple[ServerKind, ApiServer]]]:
@@ -72,6 +74,30 @@ def ceiling(rig: Rig) -> Iterator[Record]:
                 yield {"workload": TWO_BYTES.key, "server": "bare", "beside": beside, "round": number, **measured}
                 measured = rig.load(server, workload, answer, load)
                 yield {"workload": workload.key, "server": key, "round": number, **measured}
+
+
+def loops(rig: Rig) -> Iterator[Record]:
+    """One worker on one CPU, wrk on another: each loop that is installed, bare and with heatperf's pipeline; and the
+    plainest loop of gevent and httptools."""
+    plan = rig.plan
+    load = Load(plan.sweep_seconds, plan.connections, LOAD_CPU)
+    with contextlib.ExitStack() as running:
+        plain = running.enter_context(_servers.plain(rig.setting("plain", 1, SERVER_CPU)))
+        asked = [("plain", "gevent", plain, TWO_BYTES)]
+        for loop in heatperf.loops.available():
+            at = rig.setting(f"bare-{loop}", 1, SERVER_CPU)
+            bare = running.enter_context(_servers.bare(at, loop=loop))
+            at = rig.setting(f"heatperf-{loop}", 1, SERVER_CPU)
+            ours = running.enter_context(_servers.heatperf(at, loop))
+            asked += [("bare", loop, bare, TWO_BYTES)]
+            asked += [("heatperf", loop, ours, workload) for workload in CEILING]
+        answers = [rig.expected(server, workload) for _key, _loop, server, workload in asked]
+        for (_key, _loop, server, workload), answer in zip(asked, answers, strict=True):
+            rig.warm(server, workload, answer)
+        for number in range(plan.rounds):
+            for (key, loop, server, workload), answer in zip(asked, answers, strict=True):
+                measured = rig.load(server, workload, answer, load)
+                yield {"workload": workload.key, "server": key, "loop": loop, "round": number, **measured}
 
 
 def workers(rig: Rig) -> Iterator[Record]:
@@ -182,6 +208,7 @@ def router(rig: Rig) -> Iterator[Record]:
 PHASES = {
     "compare": compare,
     "ceiling": ceiling,
+    "loops": loops,
     "workers": workers,
     "connections": connections,
     "startup": startup,

@@ -88,6 +88,20 @@ def ceiling(results: Results) -> str:
     return table(("one worker on one CPU", "req/s", "CPU µs/req", "of the bare loop"), rows)
 
 
+def loops(results: Results) -> str:
+    """Each loop, bare and with the pipeline."""
+    found = dict.fromkeys((each["loop"], each["server"], each["workload"]) for each in results.records("loops"))
+    names = {"plain": "gevent and httptools, nothing else", "bare": "this server's HTTP layer, two bytes"}
+    rows = []
+    for loop, server, workload in found:
+        where = {"loop": loop, "server": server, "workload": workload}
+        rate, cpu = (results.spread("loops", field, **where) for field in ("rate", "cpu_us"))
+        share = results.ratio("loops", "rate", where, {"server": "plain", "loop": "gevent"})
+        name = names.get(server) or f"heatperf, {_shown(results, workload)}"
+        rows.append((loop, name, spread(rate), middle(cpu), spread(share, "{:.0%}".format)))
+    return table(("loop", "", "req/s", "CPU µs/req", "of gevent and httptools"), rows)
+
+
 def _shown(results: Results, workload: str) -> str:
     record = results.workloads.get(workload)
     return str(record["name"]) if record else workload
@@ -134,7 +148,7 @@ def startup(results: Results) -> str:
 SECTIONS: dict[str, Callable[[Results], str]] = {
     made.__name__: made
     for made in (
-        conditions, bars, servers, workloads, compare, ceiling, workers, connections, memory, startup
+        conditions, bars, servers, workloads, compare, ceiling, loops, workers, connections, memory, startup
     )
 } | _report_rpc.SECTIONS  # fmt: skip
 
@@ -149,7 +163,8 @@ def render(text: str, results: Results) -> str:
 
 def summary(results: Results) -> str:
     """For a terminal: what was measured."""
-    phases = {"compare": compare, "ceiling": ceiling, "workers": memory, "startup": startup, **_report_rpc.PHASES}
+    phases = {"compare": compare, "ceiling": ceiling, "loops": loops, "workers": memory, "startup": startup}
+    phases |= _report_rpc.PHASES
     parts = [made(results) for phase, made in phases.items() if results.records(phase)]
     return "\n\n".join(("", *parts, bars(results, measured_only=True), ""))
 

@@ -6,6 +6,7 @@ they were), and a list of records per phase of _measure.py. A record of load hol
 compare      workload, server, round
 ceiling      workload, server (bare, bare-log, heatperf), round; of bare also beside, the workload or server that was
              measured right after it
+loops        workload, server (plain, bare, heatperf), loop, round
 workers      server, workers, round; or server, workers, pss_total and pss_workers, in bytes
 connections  server, connections, round
 startup      server, round, seconds

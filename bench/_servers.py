@@ -83,12 +83,13 @@ class _Gunicorn(UpstreamApi):
 
 
 class _Pinned(Heatperf):
-    """heatperf; all its processes on one CPU if asked for."""
+    """heatperf; all its processes on one CPU, and on another loop, if asked for."""
 
     cpu: int | None = None
+    loop: str | None = None
 
     def command(self) -> list[str | Path]:
-        return [*_pin(self.cpu), *super().command()]
+        return [*_pin(self.cpu), *super().command(), *(["--loop", self.loop] if self.loop else [])]
 
 
 class Bare(ApiServer):
@@ -110,6 +111,22 @@ class Bare(ApiServer):
         return listening(self.port)
 
 
+class Plain(ApiServer):
+    """The plainest loop (_plain.py)."""
+
+    name = "plain"
+    cpu: int | None = None
+
+    def command(self) -> list[str | Path]:
+        return [*_pin(self.cpu), sys.executable, BENCH / "_plain.py", "--port", str(self.port)]
+
+    def _environment(self) -> dict[str, str]:
+        return environment()
+
+    def _answers(self) -> bool:
+        return listening(self.port)
+
+
 def _pin(cpu: int | None) -> list[str | Path]:
     return [] if cpu is None else ["taskset", "-c", str(cpu)]
 
@@ -119,9 +136,19 @@ def upstream(kind: type[UpstreamApi]) -> Callable[[Setting], ApiServer]:
     return lambda at: kind(at.directory, at.config_file, workers=at.workers)
 
 
-def heatperf(at: Setting) -> ApiServer:
-    """heatperf with the settings it has by default."""
+def heatperf(at: Setting, loop: str | None = None) -> ApiServer:
+    """heatperf with the settings it has by default.
+
+    :param loop: another one
+    """
     server = _Pinned(at.directory, at.config_file, workers=at.workers)
+    server.cpu, server.loop = at.cpu, loop
+    return server
+
+
+def plain(at: Setting) -> ApiServer:
+    """The plainest loop there is."""
+    server = Plain(at.directory, at.config_file, workers=1)
     server.cpu = at.cpu
     return server
 

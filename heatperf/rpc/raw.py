@@ -5,7 +5,8 @@ In: the body of a message. Out: the engine's result, when it is needed in the wo
 
 from typing import Any
 
-from heatperf.rpc import envelope, remote
+from heatperf.errors import heat
+from heatperf.rpc import envelope
 
 
 class RawReply:
@@ -20,8 +21,8 @@ class RawReply:
         self.body = body
 
     def result(self) -> Any:
-        """:raises heat.RemoteError: it is something else"""
+        """:raises heat.EngineLost: it is something else"""
         try:
             return envelope.result_of(self.body)
         except envelope.MalformedReply:
-            raise remote.unreadable() from None
+            raise heat.EngineLost("The engine's answer cannot be read") from None

@@ -17,11 +17,6 @@ HEAT_MODULE = "heat.common.exception"
 _BUILTIN_MODULES = ("builtins", "exceptions")  # the second is Python 2's name, still accepted by oslo.messaging
 
 
-def unreadable() -> Exception:
-    """Return what a caller gets whose reply has come, but cannot be read."""
-    return heat.RemoteError("", "a reply that cannot be read", [])
-
-
 def rebuild(failure: dict[str, Any]) -> Exception:
     """Return the exception that ``failure`` describes.
 

@@ -26,7 +26,7 @@ def odd_replies(folder, node, turns=300):
         late, unread = ({line["marker"] for line in odd if line["kind"] == kind} for kind in ("late", "bad failure"))
         failed = [record for record in stage.records if not record.answered]
         none((r for r in failed if r.marker not in late | unread), "failed with a right reply in time")
-        waited = (r for r in failed if r.marker in unread and (r.error != "RemoteError" or r.seconds > RESPONSE / 2))
+        waited = (r for r in failed if r.marker in unread and (r.error != "EngineLost" or r.seconds > RESPONSE / 2))
         none(waited, "waited for more than a reply that cannot be read")
         require(stage.connected() == links, "a reply has cost a connection")
         return f"{len(odd)} of {len({line['kind'] for line in odd})} kinds; {line}"

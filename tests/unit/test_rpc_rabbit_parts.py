@@ -219,7 +219,7 @@ class TestRawReplies:
     def test_one_that_cannot_be_read_ends_the_call_it_is_meant_for(self, rows):
         for failure in ("{", "[]", "[" * 100_000, 7):
             calls, call, _body = self.replied(rows, failure=failure)
-            assert ended(call) is heat.RemoteError and not calls.any()
+            assert ended(call) is Lost and not calls.any()
 
     def test_one_that_is_cut_off(self):
         _calls, call, body = self.replied(5000, ending=False)
@@ -227,12 +227,12 @@ class TestRawReplies:
         for size in (len(body) - 1, len(body) - 3):
             calls, call, _body = self.replied(5000, ending=False)
             calls.replied(body[:size])
-            assert ended(call) is heat.RemoteError and not calls.any()
+            assert ended(call) is Lost and not calls.any()
 
     def test_one_that_is_compressed(self):
         calls, call, body = self.replied(5000, ending=False)
         calls.replied(zlib.compress(body[:-3]))
-        assert ended(call) is heat.RemoteError and not calls.any()
+        assert ended(call) is Lost and not calls.any()
 
     def test_none_ends_a_cast(self, caplog):
         calls, cast = Calls(10), sent("")

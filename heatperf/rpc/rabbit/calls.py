@@ -9,6 +9,7 @@ import logging
 from collections import OrderedDict
 from typing import Any
 
+from heatperf.errors import heat
 from heatperf.rpc import envelope, remote
 from heatperf.rpc.correlation import Lost, NotDelivered, Pending, UnderWay
 from heatperf.rpc.rabbit.sender import Outcome
@@ -100,20 +101,25 @@ class Calls:
 
     def replied(self, body: bytes) -> None:
         """Something has come into the reply queue. What is no reply, or a late or second one, is logged and dropped; a
-        call whose reply cannot be read ends with an error, as no other one will come."""
+        call whose reply cannot be read is lost, as no other one will come."""
         if len(body) > _LARGE and self._given_raw(body):
             return
         try:
             reply = envelope.decode_reply(body)
         except envelope.MalformedReply as error:
-            call = self._call(envelope.id_in(body))
-            if call is None:
-                LOG.warning("Dropped a message from the reply queue: %s", error)
-                return
-            LOG.error("The reply to %s cannot be read: %s", call.method, error)
-            self._under_way.end(call.key)
-            call.token.throw(remote.unreadable())
+            why = str(error)
+        else:
+            self._ended(reply)
             return
+        call = self._call(envelope.id_in(body))
+        if call is None:
+            LOG.warning("Dropped a message from the reply queue: %s", why)
+        else:
+            LOG.error("The reply to %s cannot be read: %s", call.method, why)
+            self._under_way.end(call.key)
+            call.token.throw(Lost())
+
+    def _ended(self, reply: envelope.Reply) -> None:
         call = self._call(reply.msg_id)
         if call is None:
             self._nobody_waits(reply.msg_id)
@@ -179,4 +185,4 @@ def _rebuilt(failure: dict[str, Any]) -> Exception:
         return remote.rebuild(failure)
     except Exception:  # it describes no exception; the connection must not suffer
         LOG.exception("A failure that cannot be read")
-        return remote.unreadable()
+        return heat.RemoteError("", "a failure that cannot be read", [])
