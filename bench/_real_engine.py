@@ -97,9 +97,6 @@ class RealEngine:
             raise StackError(f"stacks could not be copied: {done.stderr}")
         return path
 
-    def _status(self, server: ApiServer, caller: Caller, show: Workload) -> str:
-        return str(json.loads(self._ask(server, caller, show).body)["stack"]["stack_status"])
-
     @staticmethod
     def _ask(server: ApiServer, caller: Caller, workload: Workload) -> Answer:
         answer = ask(server, workload, caller)
