@@ -111,20 +111,13 @@ class Bare(ApiServer):
         return listening(self.port)
 
 
-class Plain(ApiServer):
+class Plain(Bare):
     """The plainest loop (_plain.py)."""
 
     name = "plain"
-    cpu: int | None = None
 
     def command(self) -> list[str | Path]:
         return [*_pin(self.cpu), sys.executable, BENCH / "_plain.py", "--port", str(self.port)]
-
-    def _environment(self) -> dict[str, str]:
-        return environment()
-
-    def _answers(self) -> bool:
-        return listening(self.port)
 
 
 def _pin(cpu: int | None) -> list[str | Path]:

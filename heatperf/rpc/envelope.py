@@ -268,8 +268,12 @@ def success_of(body: bytes) -> str | None:
     """
     if _RESULT_BEGINS(body) is None:
         return None
-    end = _RESULT_ENDS(body, max(0, len(body) - _LONGEST_END))
+    end = _end_of(body)
     return None if end is None else end[1].decode()
+
+
+def _end_of(body: bytes) -> re.Match[bytes] | None:
+    return _RESULT_ENDS(body, max(0, len(body) - _LONGEST_END))
 
 
 def elements_of(body: bytes) -> tuple[int, int] | None:
@@ -278,8 +282,7 @@ def elements_of(body: bytes) -> tuple[int, int] | None:
     :returns: None where there is no such list, or nothing in it, or ``success_of`` does not know the reply. What is
         between the two is not looked at
     """
-    begin = _LIST_BEGINS(body)
-    end = _RESULT_ENDS(body, max(0, len(body) - _LONGEST_END))
+    begin, end = _LIST_BEGINS(body), _end_of(body)
     if begin is None or end is None or body[end.start() - 1] != ord("]") or begin.end() >= end.start() - 1:
         return None
     return begin.end(), end.start() - 1

@@ -2,10 +2,10 @@
 
 import contextlib
 import socket
-import threading
 import time
 
 import pytest
+from flood import PIPELINED, Flood
 from rawhttp import Client, ask, wait_for
 
 from heatperf.errors import BodyTooLarge, Overloaded
@@ -84,27 +84,9 @@ def test_keep_alive_can_be_turned_off(make_server):
 
 def test_pipelined_requests_take_turns_with_other_connections(serve_app):
     """Hundreds of requests in one segment, of which none waits for anything."""
-    both_there = threading.Event()
-    answered = []
-
-    def app(environ, start_response):
-        if environ["PATH_INFO"] == "/pipelined":
-            both_there.wait(10)  # holds up the loop
-            time.sleep(0.001)
-        answered.append(environ["PATH_INFO"])
-        start_response("200 OK", [])
-        return [b""]
-
-    with Client(serve_app(app)) as other, Client(serve_app(app)) as pipelining:
-        other.send(b"GET /before HTTP/1.1\r\n\r\n")
-        other.read()
-        pipelining.send(b"GET /pipelined HTTP/1.1\r\n\r\n" * 500)
-        other.send(b"GET /other HTTP/1.1\r\n\r\n")
-        both_there.set()
-        other.read()
-        assert answered.index("/other") < 200
-        for _ in range(500):
-            assert pipelining.read().status == 200
+    flood = Flood()
+    with Client(serve_app(flood.app)) as other, Client(serve_app(flood.app)) as pipelining:
+        flood.run(other, pipelining, lambda: pipelining.send(PIPELINED * 500))
 
 
 def test_pipelined_answers_keep_their_order(serve_app):

@@ -3,10 +3,9 @@
 import json
 import socket
 import ssl
-import threading
-import time
 
 import pytest
+from flood import PIPELINED, Flood
 from rawhttp import Client, wait_for
 
 from heatperf.loops import HttpLimits
@@ -35,29 +34,10 @@ def test_requests_over_tls(tls_server, trusting, version):
 
 def test_pipelined_requests_take_turns_with_other_connections(tls_server, trusting):
     """A record for each request, so that none is there in part when the one before is answered."""
-    both_there = threading.Event()
-    answered = []
-
-    def app(environ, start_response):
-        if environ["PATH_INFO"] == "/pipelined":
-            both_there.wait(10)  # holds up the loop
-            time.sleep(0.001)
-        answered.append(environ["PATH_INFO"])
-        start_response("200 OK", [])
-        return [b""]
-
-    tls_server.app = app
+    flood = Flood()
+    tls_server.app = flood.app
     with Client(tls_server.port, trusting) as other, Client(tls_server.port, trusting) as pipelining:
-        other.send(b"GET /before HTTP/1.1\r\n\r\n")
-        other.read()
-        for _ in range(500):
-            pipelining.send(b"GET /pipelined HTTP/1.1\r\n\r\n")
-        other.send(b"GET /other HTTP/1.1\r\n\r\n")
-        both_there.set()
-        other.read()
-        assert answered.index("/other") < 200
-        for _ in range(500):
-            assert pipelining.read().status == 200
+        flood.run(other, pipelining, lambda: [pipelining.send(PIPELINED) for _ in range(500)])
 
 
 def test_large_bodies_both_ways(tls_server, trusting):
