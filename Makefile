@@ -2,11 +2,17 @@
 #
 # Environments are kept by stamp files that depend on the pinned requirements: a second run does nothing.
 # PYTHON=... chooses the interpreter (>= 3.11; default: the newest found), ARGS=... goes to the program of the target.
+# BROKER=... names a release of Debian or Ubuntu whose RabbitMQ is tested against, as root (default: this machine's).
 
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 export PYTHON
 
+BROKER ?=
+ifneq ($(BROKER),)
+export HEATPERF_TEST_BROKER := $(CURDIR)/.peers/broker-$(BROKER)
+OTHER_BROKER := .peers/broker-$(BROKER)/.installed
+endif
 ARGS ?=
 PEER ?= heatperf
 MATRIX ?= default
@@ -28,7 +34,8 @@ help:
 	@echo "make process       the real server under load: kills, reloads, TERM, crash loop, restarts (ARGS=\"--quick term\")"
 	@echo "make kills         kills the embedded engine under load: every stack stays consistent (ARGS=\"--kills 10\")"
 	@echo "make faults        a private RabbitMQ killed, cut off, out of memory, and so on, under load: one line for each of 19"
-	@echo "                   faults, nine minutes (ARGS=\"--quick cut busy-loop\"; ARGS=\"--loop meinheld\")"
+	@echo "                   faults, eight minutes (ARGS=\"--quick cut busy-loop\"; ARGS=\"--loop meinheld\")"
+	@echo "                   BROKER=trixie: on the RabbitMQ of that release of Debian or Ubuntu; also test, conformance, e2e"
 	@echo "make conformance   score against upstream's recorded answers (ARGS=\"--variants base,debug\", PEER=upstream);"
 	@echo "                   MATRIX=all: on every loop, transport and set of stations; MATRIX=loop=NAME: on one"
 	@echo "make compare       generated requests to upstream and heatperf side by side (N=20000, ARGS=\"--save --seed 7\")"
@@ -54,7 +61,7 @@ peers: $(PEERS)
 older: $(OLDER)
 	@:
 
-system:
+system: $(OTHER_BROKER)
 	@tools/system-packages
 
 serve: $(VENV)
@@ -119,6 +126,10 @@ $(VENV): requirements/heatperf.txt requirements/test.txt pyproject.toml tools/ma
 # It looks itself whether what is installed was built for the greenlet, the Python and the sources that are here.
 $(MEINHELD): $(VENV) heatperf/loops/meinheld_build.py heatperf/loops/meinheld_compat.h
 	@.venv/bin/python -m heatperf.loops.meinheld_build
+	@touch $@
+
+.peers/broker-%/.installed: tools/make-broker
+	@tools/make-broker $* .peers/broker-$*
 	@touch $@
 
 .peers/%/.installed: requirements/%.txt tools/make-venv

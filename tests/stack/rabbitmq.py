@@ -5,10 +5,13 @@ calling user: the distribution's wrapper in /usr/sbin insists on the user rabbit
 scripts behind it are called. Nothing of it touches a broker that the machine runs already.
 
 For tests of faults a node can be killed, halted and started again on its data, and a second one can join its cluster.
+
+HEATPERF_TEST_BROKER may name a folder with another system (tools/make-broker): then the node is that system's RabbitMQ.
 """
 
 import glob
 import json
+import os
 import secrets
 import shutil
 import socket
@@ -17,21 +20,40 @@ from typing import Any
 
 from .process import Part, Process, StackError, environment, free_port, listening, run, wait_until
 
+_IN_ROOT = Path(__file__).parents[2] / "tools" / "in-root"
 _SCRIPT_FOLDERS = ("/usr/lib/rabbitmq/bin", "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin", "/opt/rabbitmq/sbin")
 _USER = "heat"
 _AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
 _METHOD_FRAME = 1
 
 
-def _script(name: str) -> str:
+def _root() -> Path | None:
+    """The system whose RabbitMQ is to be run, if it is not this one.
+
+    :raises StackError: there is none
+    """
+    root = os.environ.get("HEATPERF_TEST_BROKER")
+    if not root:
+        return None
+    if not Path(root, "usr/lib/rabbitmq").is_dir():
+        raise StackError(f"There is no RabbitMQ in {root} (HEATPERF_TEST_BROKER); tools/make-broker makes one")
+    return Path(root).resolve()
+
+
+def _command(name: str, home: Path) -> list[str]:
+    """What runs one of RabbitMQ's programs on the files in a folder."""
+    root = _root()
     for pattern in _SCRIPT_FOLDERS:
-        for folder in sorted(glob.glob(pattern), reverse=True):
-            if (Path(folder) / name).exists():
-                return str(Path(folder) / name)
-    found = shutil.which(name)
-    if not found:
+        for folder in sorted(glob.glob(f"{root or ''}{pattern}"), reverse=True):
+            found = Path(folder) / name
+            if root is None and found.exists():
+                return [str(found)]
+            if root is not None and os.path.lexists(found):  # a link would lead into this system
+                return [str(_IN_ROOT), str(root), str(home.resolve()), f"/{found.relative_to(root)}"]
+    which = None if root else shutil.which(name)
+    if not which:
         raise StackError(f"{name} is missing; install the package rabbitmq-server (make system does, as root)")
-    return found
+    return [which]
 
 
 class RabbitMQ(Part):
@@ -140,7 +162,7 @@ class RabbitMQ(Part):
             self._mapper = Process("epmd", mapper, home, env)
             self._mapper.start()
             wait_until(lambda: listening(self._mapper_port), 10, "listen", self._mapper)
-        self._node = Process("rabbitmq", [_script("rabbitmq-server")], home, env, stop_timeout=30)
+        self._node = Process("rabbitmq", _command("rabbitmq-server", home), home, env, stop_timeout=30)
         self.boot()
         if self.partner is not None:
             self._control("stop_app")
@@ -184,6 +206,12 @@ class RabbitMQ(Part):
         status = json.loads(self._control("status", "--formatter", "json"))
         return f"RabbitMQ {status['rabbitmq_version']} on {status['erlang_version'].split(' [')[0]}"
 
+    def by_majority(self) -> bool:
+        """Whether a cluster works only while most of its nodes do, whatever its queues are. So it is from 4.2 on, where
+        Khepri keeps what clusters know."""
+        version = json.loads(self._control("status", "--formatter", "json"))["rabbitmq_version"]
+        return tuple(int(part) for part in version.split(".")[:2]) >= (4, 2)
+
     def alarm(self, on: bool) -> None:
         """Raise or clear the alarm of a node without memory, under which it takes no messages."""
         self._control("set_vm_memory_high_watermark", "0.00001" if on else "0.8")
@@ -215,7 +243,8 @@ class RabbitMQ(Part):
             return False
 
     def _control(self, *arguments: str) -> str:
-        return run([_script("rabbitmqctl"), "-q", *arguments], timeout=60, env=self._environment(), cwd=self.directory)
+        command = [*_command("rabbitmqctl", self.directory), "-q", *arguments]
+        return run(command, timeout=60, env=self._environment(), cwd=self.directory)
 
     def _stop(self) -> None:
         for process in (self._node, self._mapper):

@@ -110,6 +110,9 @@ class Worker:
         self._sock = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port: int = self._sock.getsockname()[1]
         self._up = threading.Event()
+        # Not Thread.join: where a station is the first to import eventlet, that makes a second module threading in this
+        # thread, and the first is never told of the thread's end.
+        self._over = threading.Event()
         self._timers: list[Any] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -136,6 +139,7 @@ class Worker:
 
         self.loop.spawn(boot)
         self.loop.run()
+        self._over.set()
 
     def request(
         self,
@@ -164,8 +168,7 @@ class Worker:
         self.loop.run_on_loop(self.pipeline.stop)
         self.loop.run_on_loop(lambda: [timer.cancel() for timer in self._timers])
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(TIMEOUT)
-        assert not self._thread.is_alive()
+        assert self._over.wait(TIMEOUT)
 
 
 @contextlib.contextmanager

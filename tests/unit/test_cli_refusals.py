@@ -252,6 +252,13 @@ class TestCheck:
         code, errors, lines = self.checked(capsys, "--config-file", str(path))
         assert (code, errors) == (0, []) and "oslo.messaging, not" not in "".join(lines)
 
+    def test_advice_is_not_lost_beside_errors(self, heat_conf, capsys):
+        """Nobody is asked for advice on what would be refused; what building it has said is told all the same."""
+        code = cli.main(["config", "check", "--config-file", heat_conf(), "--paste", "/nowhere.ini"])
+        said = capsys.readouterr()
+        assert code == 2 and "ERROR: " in said.out and "RPC goes over stock" not in said.out
+        assert said.err.count("RPC goes over stock oslo.messaging, not the lean transport, because of") == 1, said.err
+
     def test_a_broker_that_nobody_verifies(self, heat_conf, capsys):
         path = pathlib.Path(heat_conf("[oslo_messaging_rabbit]\nssl = true\n"))
         path.write_text(path.read_text().replace("fake://", "rabbit://u:p@h/"))

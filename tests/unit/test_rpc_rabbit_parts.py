@@ -10,9 +10,11 @@ from broker_rig import envelope
 from heatperf.errors import Overloaded, heat
 from heatperf.rpc import correlation
 from heatperf.rpc import envelope as rpc_envelope
+from heatperf.rpc.amqp.connection import AmqpError
 from heatperf.rpc.correlation import Lost, NotDelivered, Pending, UnderWay
 from heatperf.rpc.rabbit.calls import Calls, Sent, Unroutable
 from heatperf.rpc.rabbit.hosts import Host, Hosts, Pace
+from heatperf.rpc.rabbit.kept import reason_of
 from heatperf.rpc.rabbit.presence import APART, FRESH, IDLE, Presence
 from heatperf.rpc.rabbit.sender import Outcome
 
@@ -21,6 +23,25 @@ NAMES = "abc"
 
 def hosts(**options):
     return Hosts([Host(name, 1, "u", "s3cret") for name in NAMES], Pace(1, 2, 6), **options)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (TimeoutError("nothing came within 2 s"), "no answer in time"),
+        (ConnectionResetError(), "ConnectionResetError"),
+        (AmqpError(403, "ACCESS_REFUSED - no\naccess"), "ACCESS_REFUSED - no access (403)"),
+        # RabbitMQ 4.3 with deprecated_features.permit.transient_nonexcl_queues = false
+        (
+            AmqpError(541, "INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated.\nIt is not permitted."),
+            "INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated. It is not permitted. (541) (set "
+            "[oslo_messaging_rabbit] rabbit_quorum_queue and rabbit_transient_quorum_queue to true, here and for the "
+            "engines)",
+        ),
+    ],
+)
+def test_why_there_is_no_connection_in_one_line(error, says):
+    assert reason_of(error) == says
 
 
 class TestHosts:

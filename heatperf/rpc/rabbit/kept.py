@@ -32,6 +32,11 @@ STABLE = 1.0
 
 #: The least time that one step of the set-up is given.
 STEP = 0.1
+#: Words of a refusal -> what helps. RabbitMQ from 4.0 on may be told to have no transient queues but exclusive ones.
+_REMEDIES = {
+    "transient_nonexcl_queues": "set [oslo_messaging_rabbit] rabbit_quorum_queue and rabbit_transient_quorum_queue to "
+    "true, here and for the engines"
+}
 
 Connect = Callable[[Host, float], tuple[Any, Any]]
 
@@ -190,7 +195,7 @@ class Kept:
 
     def _say(self, host: Host, reason: Exception) -> None:
         """One line per outage and reason is enough; each attempt would be a flood."""
-        why = "no answer in time" if isinstance(reason, TimeoutError) else str(reason) or type(reason).__name__
+        why = reason_of(reason)
         level = logging.DEBUG if (host, why) in self._told else logging.ERROR
         self._told.add((host, why))
         LOG.log(level, "No connection to the broker at %s for %s: %s", host, self.purpose, why)
@@ -241,3 +246,12 @@ class Kept:
 
     def ended(self, reason: Exception) -> None:
         self._gone.wake()
+
+
+def reason_of(error: Exception) -> str:
+    """Why there is no connection, in one line, and what helps where that is known."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    why = " ".join(str(error).split()) or type(error).__name__
+    remedy = next((remedy for words, remedy in _REMEDIES.items() if words in why), None)
+    return why if remedy is None else f"{why} ({remedy})"
