@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from stack import Cloud, Memcached
+from stack import Cloud, Memcached, wait_until
 from stack.api import ApiServer
 from stack.launcher import Launcher
 from stack.paths import upstream_paste_file
@@ -48,9 +48,9 @@ def test_an_audit_filter_as_deployments_add_it(
     try:
         answer = requests.get(f"{server.url}/v1/{project}/stacks", headers=headers, timeout=60)
         assert isinstance(answer.json()["stacks"], list)
-        # one notification before the application, one after it with the outcome
-        assert "audit.http.request" in server.output
-        assert "audit.http.response" in server.output
+        # One notification before the application, one after it with the outcome. A thread writes the log.
+        for event in ("audit.http.request", "audit.http.response"):
+            wait_until(lambda event=event: event in server.output, 10, f"log {event}")
         assert headers["X-Auth-Token"] not in server.output
     finally:
         launcher.stop(server)
