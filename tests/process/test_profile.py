@@ -55,13 +55,19 @@ def profile(served, *arguments, wrap=(), **options):
 def test_a_flame_graph_of_the_first_worker(start, tmp_path):
     served = start(workers=2)
     served.ready()
+    text = ""
     with load(served.port):
-        done = profile(served, "--output", tmp_path)
-    assert done.returncode == 0, done.stderr
-    (file,) = tmp_path.glob("*.svg")
-    assert done.stdout == f"{file}\n"
-    assert re.fullmatch(NAME % (0, "gevent", "svg"), file.name)
-    text = file.read_text()
+        # Where the machine is busy with other things, a second may hold next to nothing of this worker.
+        for _ in range(5):
+            done = profile(served, "--output", tmp_path)
+            assert done.returncode == 0, done.stderr
+            (file,) = tmp_path.glob("*.svg")
+            assert done.stdout == f"{file}\n"
+            assert re.fullmatch(NAME % (0, "gevent", "svg"), file.name)
+            text = file.read_text()
+            if "wsgi (" in text:
+                break
+            file.unlink()
     assert "<svg" in text and "heatperf/loops/" in text and "wsgi (" in text
     assert not list(tmp_path.glob(".*")), "nothing unfinished is left"
 
