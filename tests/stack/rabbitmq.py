@@ -203,13 +203,16 @@ class RabbitMQ(Part):
 
     def version(self) -> str:
         """Of the broker and the machine it runs on."""
-        status = json.loads(self._control("status", "--formatter", "json"))
+        status = self._status()
         return f"RabbitMQ {status['rabbitmq_version']} on {status['erlang_version'].split(' [')[0]}"
+
+    def _status(self) -> Any:
+        return json.loads(self._control("status", "--formatter", "json"))
 
     def by_majority(self) -> bool:
         """Whether a cluster works only while most of its nodes do, whatever its queues are. So it is from 4.2 on, where
         Khepri keeps what clusters know."""
-        version = json.loads(self._control("status", "--formatter", "json"))["rabbitmq_version"]
+        version = self._status()["rabbitmq_version"]
         return tuple(int(part) for part in version.split(".")[:2]) >= (4, 2)
 
     def alarm(self, on: bool) -> None:
